@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TO_WORKER, GATHER, SCATTER = "worker to worker", "gather", "scatter"
-ARGUMENT, FRAME, RECHUNK, EMPTY = "argument of submit", "gather of a frame", "rechunk", "500 tasks"
-CASES = (TO_WORKER, GATHER, SCATTER, ARGUMENT, FRAME, RECHUNK, EMPTY)
+ARGUMENT, FRAME, RECHUNK = "argument of submit", "gather of a frame", "rechunk"
+TRANSPOSED, SHUFFLE, MERGE, EMPTY = "x + x.T", "shuffle", "merge", "2,000 empty tasks"
+CASES = (TO_WORKER, GATHER, SCATTER, ARGUMENT, FRAME, RECHUNK, TRANSPOSED, SHUFFLE, MERGE, EMPTY)
 BROADCAST, BROADCAST_MEMORY = "broadcast to four workers", "memory of four workers"
-TASKS = 500
+TASKS = 2000
 BROADCASTS = 3  # and one that is not counted
 
 
@@ -50,6 +51,18 @@ def frame(count: int, value: int) -> Any:
 
 def number(value: int) -> int:
     return value
+
+
+def rows(count: int, value: int) -> Any:
+    """Make a table of Dask with four partitions: four columns of 8 bytes, and each key once."""
+    import dask.dataframe as dd
+    import pandas as pd
+
+    def part(number: int) -> Any:
+        keys = np.arange(number, count, 4)
+        return pd.DataFrame({"key": keys, "value": value, "x": keys / 3, "y": keys / 7})
+
+    return dd.from_map(part, range(4))
 
 
 def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
@@ -114,6 +127,38 @@ def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
         assert got == side * side * (value + 1)
         return spent
 
+    def transposed(value: int) -> float:
+        import dask.array as da
+
+        side = int((count // 8) ** 0.5) // 4 * 4
+        array = da.full((side, side), value, chunks=(side // 4, side // 4), dtype="i8") + 1
+        array = array.persist()
+        wait(array)
+        start = clock()
+        got = (array + array.T).sum().compute()
+        spent = clock() - start
+        assert got == side * side * (value + 1) * 2
+        return spent
+
+    def shuffle(value: int) -> float:
+        made = rows(count // 32, value).persist()
+        wait(made)
+        start = clock()
+        got = made.shuffle("key").map_partitions(len).compute()
+        spent = clock() - start
+        assert sum(got) == count // 32
+        return spent
+
+    def merge(value: int) -> float:
+        left, right = rows(count // 64, value).persist(), rows(count // 64, value + 1).persist()
+        wait([left, right])
+        start = clock()
+        got = left.merge(right, on="key")
+        found = (got["value_y"] - got["value_x"]).sum().compute()
+        spent = clock() - start
+        assert found == count // 64  # each key is there once
+        return spent
+
     def empty(value: int) -> float:
         start = clock()
         made = client.map(number, range(TASKS), pure=False)
@@ -122,8 +167,9 @@ def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
         assert got == list(range(TASKS)), value
         return spent
 
-    steps = (to_worker, gather, scatter, argument, gather_frame, rechunk, empty)
-    return dict(zip(CASES, steps, strict=True))
+    whole = (to_worker, gather, scatter, argument, gather_frame)
+    parts = (rechunk, transposed, shuffle, merge, empty)
+    return dict(zip(CASES, (*whole, *parts), strict=True))
 
 
 def broadcasts(client: Any, megabytes: int) -> dict[str, float]:
