@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels aarch64 clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -39,7 +39,7 @@ INSTALL = $(BIN)/python -m pip install -q --no-build-isolation \
             $(foreach d,$(DEFINES),--config-settings=cmake.define.$(d))
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.installed-demo ## The main job on real photographs, next to multiprocessing.Queue
 	$(BIN)/onecopy demo $(ARGS)
@@ -259,6 +259,11 @@ wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
 VERSIONS ?=
 wheels: $(VENV)/.made ## Wheels of all Pythons from the sdist, tested without a compiler: build/wheels/out; VERSIONS="3.11"
 	$(BIN)/python tools/wheels.py $(VERSIONS)
+
+# Not a part of `check` or `ci`: it needs Debian with a cross compiler and qemu-user, and all of it takes most of an hour.
+PARTS ?=
+aarch64: $(VENV)/.built-with ## A wheel for 64-bit ARM by a cross compiler, and tests under qemu-user; PARTS="native crash wheel proof tests"
+	$(BIN)/python tools/aarch64.py $(PARTS)
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

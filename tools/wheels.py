@@ -22,7 +22,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import debian_folder
@@ -84,6 +84,7 @@ class Python:
     version: str
     program: str
     root: Path | None = None
+    work: Path = WORK
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,11 @@ class Python:
     @property
     def folder(self) -> Path:
         """The folder of what is built and installed for it."""
-        return WORK / self.version
+        return self.work / self.version
+
+    def path(self, env: Path) -> str:
+        """Return the PATH with the programs of an environment first."""
+        return f"{env / 'bin'}:{debian_folder.PATH if self.root else os.environ['PATH']}"
 
     def run(self, *argv: str | Path, **environment: str) -> str:
         """Run a command beside this Python, and return its output; it is added to the log, too."""
@@ -145,25 +150,34 @@ def find(version: str) -> Python | None:
     return None
 
 
-def build(python: Python, sources: Path, requires: list[str]) -> Path:
-    """Build a wheel, in an environment that is made for it and removed after it."""
+def build_alone(
+    python: Python, sources: Path, requires: list[str], *settings: str, **environment: str
+) -> tuple[Path, Path]:
+    """Build a wheel in an environment that is made for it; return both, the environment first."""
     env = python.folder / "build"
-    path = f"{env / 'bin'}:{debian_folder.PATH if python.root else os.environ['PATH']}"
     python.run(python.program, "-m", "venv", "--clear", env)
     pip = (env / "bin/python", "-m", "pip")
     python.run(*pip, "install", "-q", *requires, *BUILD_TOOLS)
     raw = python.folder / "raw"
     python.run(
         *(*pip, "wheel", "--no-build-isolation", "--no-deps"),
-        *("--config-settings=install.strip=true", "-w", raw, sources),
-        PATH=path,
+        *(f"--config-settings={each}" for each in ("install.strip=true", *settings)),
+        *("-w", raw, sources),
+        PATH=python.path(env),
+        **environment,
     )
     (wheel,) = raw.glob("*.whl")
+    return env, wheel
+
+
+def build(python: Python, sources: Path, requires: list[str]) -> Path:
+    """Build a wheel, and wheels of what its tests need."""
+    env, wheel = build_alone(python, sources, requires)
     # Everything that the tests need, as wheels: what has none for this Python is compiled here.
     python.run(
-        *(*pip, "wheel", "-q", "-w", python.folder / "deps"),
+        *(env / "bin/python", "-m", "pip", "wheel", "-q", "-w", python.folder / "deps"),
         f"{wheel}[test-basics]",
-        PATH=path,
+        PATH=python.path(env),
     )
     shutil.rmtree(env)
     return wheel
@@ -171,7 +185,7 @@ def build(python: Python, sources: Path, requires: list[str]) -> Path:
 
 def audit(python: Python, tools: Path, wheel: Path) -> tuple[Path, str]:
     """Give the wheel the tag that its symbols allow; return it and its policy."""
-    here = Python(python.version, sys.executable)
+    here = replace(python, program=sys.executable, root=None)
     path = f"{tools / 'bin'}:{os.environ['PATH']}"
     here.run(tools / "bin/auditwheel", "show", wheel, PATH=path)
     fixed = python.folder / "fixed"
@@ -274,10 +288,10 @@ def one(version: str, tools: Path, sources: Path, requires: list[str]) -> Row:
     return row
 
 
-def table(rows: list[Row]) -> str:
-    """Lay the rows out as a table of markdown."""
-    cells = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
+def table(cells: list[list[str]]) -> str:
+    """Lay the lines out as a table of markdown; the first one is its head."""
+    cells = list(cells)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     lines = (
         " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -319,7 +333,7 @@ def main() -> int:
     rows = []
     for version in versions:
         rows.append(one(version, tools, sources, requires))
-        text = f"Built from {archive.name}.\n\n{table(rows)}"
+        text = f"Built from {archive.name}.\n\n{table([HEAD, *(row.cells() for row in rows)])}"
         (WORK / "table.md").write_text(text, "utf-8")
     print("\n" + text)
     return int(any(row.failed for row in rows))

@@ -11,7 +11,7 @@ template <class Hope, class Attempt>
 Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt attempt) noexcept {
     GilWaitPolicy policy(deadline, true);  // others wait for more memory, or for less
     Header& header = m.header();
-    auto footprint = [&] { return header.used.load_relaxed() + header.body_bytes.load_relaxed(); };
+    auto footprint = [&] { return header.used.load() + header.body_bytes.load(); };
     u64 seen = 0;
     bool lacked = false;
     const Status s = wait_for(
@@ -22,7 +22,7 @@ Status wait_for_memory(Member& m, std::int64_t deadline, Hope hope, Attempt atte
             lacked = tried == Status::no_memory;
             return lacked && hope() ? Status::would_block : tried;
         },
-        [&] {
+        [&] {  // [commit/sleepers]
             return footprint() != seen || m.corrupt() || !m.joined.load(std::memory_order_relaxed);
         },
         [] {});

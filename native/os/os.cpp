@@ -205,7 +205,9 @@ constexpr std::uint64_t kByMount = std::uint64_t{1} << 63;  // no inode is that 
 Identity identity() noexcept {
     Identity id{static_cast<std::uint32_t>(getpid()), 0, 0, 0};
     std::uint32_t seen_as = id.pid;
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    // With a point in it. Under qemu-user, the file of the plain name has a start that other
+    // processes do not find there: qemu makes it up.
+    int fd = open("/proc/self/./stat", O_RDONLY | O_CLOEXEC);
     if (fd < 0) id.error = errno;
     if (fd >= 0) {
         char text[1024];

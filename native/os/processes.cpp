@@ -51,7 +51,7 @@ Stat not_listed(std::uint32_t pid) noexcept {
 Stat stat_of(std::uint32_t pid) noexcept {
     if (pid == 0) return kDead;  // no process has that number
     char path[32];
-    std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    std::snprintf(path, sizeof path, "/proc/%u/./stat", pid);  // as in `identity`
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         // ESRCH: it ended while we were opening.

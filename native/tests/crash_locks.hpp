@@ -43,6 +43,9 @@ inline void die_waiting(Hand& survivor) {
     }
     while (survivor.locks.condition.waiting() == 0)
         usleep(200);
+    // It has its place first, and then releases the mutex: it must not die in between.
+    CHECK(survivor.locks.rmutex.acquire(survivor.wait) == Status::ok &&
+          survivor.locks.rmutex.release() == Status::ok);
     kill(child, SIGKILL);
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));

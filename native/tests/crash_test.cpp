@@ -8,13 +8,12 @@
 //|  crash_test everything           every crash point of the recoverer for every one of the
 //|                                  operation: quadratic, takes hours
 //|  crash_test ... seed=7 only=put  that seed; operations whose name contains the text
-#include <sys/prctl.h>
-
 #include "tests/crash_containers.hpp"
 #include "tests/crash_files.hpp"
 #include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
 #include "tests/crash_segments.hpp"
+#include "tests/descendants.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
@@ -69,6 +68,7 @@ void act_as_actor(const Operation& op, int fd, u64 step) {
 // Every process that comes out of `start`, adopted ones included, has ended when this returns.
 template <class Start>
 void to_the_end(Start start) {
+    test::Descendants descendants;
     const pid_t child = fork();
     if (child == 0) {
         start();
@@ -77,8 +77,7 @@ void to_the_end(Start start) {
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
           WTERMSIG(status) == SIGKILL);
-    while (waitpid(-1, &status, 0) > 0) {
-    }
+    descendants.await();
 }
 
 void rescue(Hand& survivor, int fd, Rescue by) {
@@ -114,7 +113,7 @@ void compare(const Operation& op, const State& now) {
 // One world. step 0: the actor gets ready, and does nothing.
 [[noreturn]] void world(const Operation& op, u64 step, u64 recoverer_step, Rescue by, bool again) {
     alarm(kHang);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    test::Descendants::adopt();
     Ledger& l = ledger();
     const int fd = make_world(op.rows);
     auto member = test::join_pool(fd);

@@ -22,7 +22,7 @@ constexpr unsigned char kBefore = 0xa5;
 enum class Pages { fresh, written, mapped };
 
 void unmap_pages(Member& m, const Allocated& a) {
-    const u64 page = 4096, start = m.offset_of(a.data) / page * page,
+    const u64 page = os::page_size(), start = m.offset_of(a.data) / page * page,
               end = m.offset_of(a.data) + kRoom;
     // Of a shared mapping, only the mapping goes.
     CHECK(madvise(m.base + start, end - start, MADV_DONTNEED) == 0);

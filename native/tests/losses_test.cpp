@@ -8,7 +8,6 @@
 //|  losses_test brief                  of each kind, every fourth operation
 //|  losses_test replaced               one kind: closed, replaced, descriptors, memory, files
 //|  losses_test ... full seed=7 only=put
-#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include "tests/crash_files.hpp"
 #include "tests/crash_locks.hpp"
 #include "tests/crash_operations.hpp"
+#include "tests/descendants.hpp"
 
 #if defined(ONECOPY_FAULTS) && ONECOPY_FAULTS
 
@@ -162,7 +162,7 @@ bool may_end_so(int status) {
 
 [[noreturn]] void world(const Operation& op, Kind kind, u64 step) {
     alarm(kHang);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    test::Descendants::adopt();
     Ledger& l = ledger();
     other_file = make_other_file();
     const int fd = make_world(op.rows);
@@ -173,6 +173,7 @@ bool may_end_so(int status) {
     l.steps = 0;
     l.note[kInjected] = l.note[kThrough] = 0;
     const u32 gen = member->gen;
+    test::Descendants descendants;
     const pid_t child = fork();
     if (child == 0) {
         act(op, kind, fd, step);
@@ -182,8 +183,7 @@ bool may_end_so(int status) {
     CHECK(waitpid(child, &status, 0) == child);
     if (!may_end_so(status)) std::fprintf(stderr, "it was ended with status %d\n", status);
     CHECK(may_end_so(status));
-    while (waitpid(-1, &status, 0) > 0) {
-    }
+    descendants.await();
     // The survivor lives, and nobody has taken it for dead.
     CHECK(member->own_row().gen.load() == gen &&
           member->own_row().state.load() == static_cast<u32>(RowState::live));

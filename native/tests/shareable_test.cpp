@@ -221,12 +221,12 @@ void write_twice(int) {
         CHECK(o.writer->write(0, ItemKind::bytes, o.text.data(), o.text.size(), wait) ==
               Status::ok);
     }
-    CHECK(mprotect(o.page, 4096, PROT_READ | PROT_WRITE) == 0);
+    CHECK(mprotect(o.page, os::page_size(), PROT_READ | PROT_WRITE) == 0);
 }
 
 void overtaken() {
-    constexpr u64 kRoom = 64 * 4096;
-    const u64 length = ShareableList::bytes_for(1, 2 * kRoom);
+    const u64 page = os::page_size(), room = 64 * page;
+    const u64 length = ShareableList::bytes_for(1, 2 * room);
     const int fd = memfd_create("shareable", MFD_CLOEXEC);
     CHECK(fd >= 0 && ftruncate(fd, static_cast<off_t>(length)) == 0);
     unsigned char* maps[2];
@@ -236,29 +236,29 @@ void overtaken() {
         CHECK(map != MAP_FAILED);
     }
     ShareableList writer, reader;
-    CHECK(ShareableList::format(maps[0], length, 1, []() noexcept { return kRoom; }));
+    CHECK(ShareableList::format(maps[0], length, 1, [&]() noexcept { return room; }));
     ShareableList::finish(maps[0]);
     CHECK(ShareableList::open(maps[0], length, writer) == Status::ok &&
           ShareableList::open(maps[1], length, reader) == Status::ok);
     Overtaken& o = overtaken_state;
     o.writer = &writer;
-    o.text.assign(kRoom, 'a');
+    o.text.assign(room, 'a');
     UnboundedWait wait;
-    CHECK(writer.write(0, ItemKind::bytes, o.text.data(), kRoom, wait) == Status::ok);
-    const auto* first = static_cast<unsigned char*>(memmem(maps[1], length, o.text.data(), kRoom));
+    CHECK(writer.write(0, ItemKind::bytes, o.text.data(), room, wait) == Status::ok);
+    const auto* first = static_cast<unsigned char*>(memmem(maps[1], length, o.text.data(), room));
     CHECK(first != nullptr);
-    const u64 middle = (static_cast<u64>(first - maps[1]) + kRoom / 2) / 4096 * 4096;
+    const u64 middle = (static_cast<u64>(first - maps[1]) + room / 2) / page * page;
     o.page = maps[1] + middle;
     struct sigaction action{}, before{};
     action.sa_handler = write_twice;
     CHECK(sigaction(SIGSEGV, &action, &before) == 0);
-    CHECK(mprotect(o.page, 4096, PROT_NONE) == 0);
-    std::vector<u64> to(kRoom / 8);
+    CHECK(mprotect(o.page, page, PROT_NONE) == 0);
+    std::vector<u64> to(room / 8);
     ShareableList::Item item;
-    CHECK(reader.read(0, to.data(), kRoom, item, wait) == Status::ok && item.length == kRoom);
+    CHECK(reader.read(0, to.data(), room, item, wait) == Status::ok && item.length == room);
     CHECK(sigaction(SIGSEGV, &before, nullptr) == 0);
     CHECK(o.times == 1);
-    CHECK(std::memcmp(to.data(), o.text.data(), kRoom) == 0);  // all of the last one
+    CHECK(std::memcmp(to.data(), o.text.data(), room) == 0);  // all of the last one
     for (auto* map : maps)
         munmap(map, length);
     close(fd);

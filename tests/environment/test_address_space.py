@@ -30,7 +30,7 @@ def limit(soft):
 def use_up(room):
     "Leave about so many bytes, in pieces that are too small for most."
     with open("/proc/self/statm") as file: pages = int(file.read().split()[0])
-    limit(pages * 4096 + room)
+    limit(pages * resource.getpagesize() + room)
     hog = []
     for size in (1 << 20, 1 << 16, 1 << 12, 512, 64):
         try:
