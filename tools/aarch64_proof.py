@@ -82,7 +82,7 @@ def die_with_lock(pool_name: str) -> None:
 
 
 def a_dead_owner() -> None:
-    """Take the lock of a killed process, and be told."""
+    """Take the lock of a killed process, which raises OwnerDied."""
     with oc.Pool.create("deaths", size="16MB") as pool:
         lock = pool.lock("lock", on_owner_death="raise")
         process = child(die_with_lock, pool.name)
