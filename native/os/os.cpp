@@ -125,7 +125,28 @@ int write_back(void* base, std::size_t length) noexcept {
     return 0;
 }
 
+// Whether the system really takes pages away. qemu-user, which runs containers of another machine,
+// answers 0 and does nothing: what was given back would keep its content. 0 or errno.
+static int takes_pages() noexcept {
+    enum Answer { unknown, yes, no };
+    static std::atomic<Answer> answer{unknown};  // of this process; threads find the same
+    if (answer.load(std::memory_order_relaxed) == unknown) [[unlikely]] {
+        void* page =
+            mmap(nullptr, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) return errno;
+        auto* byte = static_cast<volatile unsigned char*>(page);
+        *byte = 1;
+        const int refused = madvise(page, page_size(), MADV_REMOVE) == 0 ? 0 : errno;
+        // A refusal says nothing for the next time: the memory may be locked now (mlockall).
+        if (refused == 0) answer.store(*byte == 0 ? yes : no, std::memory_order_relaxed);
+        munmap(page, page_size());
+        if (refused != 0) return refused;
+    }
+    return answer.load(std::memory_order_relaxed) == yes ? 0 : EOPNOTSUPP;
+}
+
 int give_back(void* from, std::size_t length) noexcept {
+    if (const int error = takes_pages()) return error;
     before_store();
     while (madvise(from, length, MADV_REMOVE) != 0) {
         if (errno != EINTR && errno != EAGAIN) return errno;

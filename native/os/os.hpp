@@ -47,7 +47,7 @@ bool forbid_writing(void* from, std::size_t length) noexcept;
 int write_back(void* base, std::size_t length) noexcept;
 // Gives whole pages of a shared mapping back to the system, for all processes; they read as zeros
 // from then on. Through the mapping, so no other file can be meant. 0 or errno; EINVAL: the process
-// has locked its memory (mlockall).
+// has locked its memory (mlockall); EOPNOTSUPP: the system says that it does, and does not.
 int give_back(void* from, std::size_t length) noexcept;
 // What begins with `prefix` in a directory; nothing, if it cannot be read.
 std::vector<std::string> names_in(int dirfd, std::string_view prefix);

@@ -440,7 +440,8 @@ class Watcher {
         lane.n = 1;
         for (NoteGroup* g : lane.groups) {
             g->slept_on = false;
-            if (g->waiting.empty()) continue;
+            // Also if none waits behind a holder: a note that comes later does not wake the thread.
+            if (g->waiting.empty() && g->holder == nullptr) continue;
             if (until < 0 || g->look < until) until = g->look;
             if (g->holder != nullptr) continue;
             until = std::min(until, g->pool->look);
@@ -470,7 +471,7 @@ class Watcher {
         // From the end: a group that has no notes any more goes.
         for (std::size_t i = lane.groups.size(); i-- > 0;) {
             NoteGroup& g = *lane.groups[i];
-            if (g.waiting.empty()) continue;
+            if (g.waiting.empty() && g.holder == nullptr) continue;
             const bool look = g.holder == nullptr && now >= g.pool->look;
             if (look && look_at_pool(g, now)) {
                 wake_pool(g.pool);
@@ -482,7 +483,9 @@ class Watcher {
                 wake(g, true);
             } else {
                 std::exchange(g.holder, nullptr)->baton_ = nullptr;
-                if (!fire_one(g, false)) wake(g, true);
+                if (fire_one(g, false)) continue;
+                pass_on(*g.word, g.kind);  // its wake is for a process that tries
+                wake(g, true);
             }
         }
     }

@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import os
+import select
 import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 
 import children
 import forks
 import pytest
 
 import onecopy as oc
+from onecopy._aio.loops import _loops
 
 
 async def limited(coroutine):
@@ -209,11 +212,20 @@ def test_a_loop_that_is_closed_with_waits_gives_their_wakes_back(pool):
     assert run(queue.aio.get()) == 1
 
 
-def test_a_loop_that_stands_still_does_not_keep_the_wakes(pool):
+def is_readable(wakeups):
+    return bool(select.select([wakeups.fileno()], [], [], 0)[0])
+
+
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_a_loop_that_stands_still_does_not_keep_the_wakes(pool, looks_again):
     queue = pool.queue()
     still = asyncio.new_event_loop()
     task = still.create_task(queue.aio.get())
     still.run_until_complete(asyncio.sleep(0.01))
+    if looks_again:  # it was notified before any other task waits
+        children.eventually(
+            partial(is_readable, _loops[still].wakeups), "the end of the task's nap"
+        )
 
     async def others():
         tasks = [asyncio.create_task(queue.aio.get()) for _ in range(2)]
