@@ -127,6 +127,7 @@ def pool_directory(monkeypatch, _helpers_of_multiprocessing):
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(pool_directory, request):
+    _as_without_torch()  # a fixture of the session has loaded it
     _spare_the_collector()
     descriptors_before = children.descriptors()
     started = children.descendants()
@@ -141,6 +142,7 @@ def _nothing_left_behind(pool_directory, request):
     # A killed process leaves its file to the next process that uses the directory.
     children.eventually(lambda: not (children.descendants() - started), "children to be gone")
     stale.sweep(str(pool_directory), remove=True)
+    _as_without_torch()
     if request.session.testsfailed == request.node.session._failed_before:
         assert _state_of_process() == process_before
         if not children.soon(lambda: _swept(pool_directory)):
@@ -154,11 +156,14 @@ def _nothing_left_behind(pool_directory, request):
         )
 
 
-def _state_of_process():
-    """Return what a test must not change: umask, signal handlers, and how arrays are received.
+def _as_without_torch():
+    """Receive arrays as before, if a test has loaded torch: it would change the tests after it."""
+    if "torch" in sys.modules:
+        _native.guard_writes(False)
 
-    A test that loads torch changes the last for the tests after it, if it does not take it back.
-    """
+
+def _state_of_process():
+    """Return what a test must not change: umask, signal handlers, and how arrays are received."""
     umask = os.umask(0o022)
     os.umask(umask)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
