@@ -181,8 +181,10 @@ def cases_of(builder: Builder, program: Path) -> list[str]:
     """Return the cases of a program; most have one, without a name."""
     if not any(name.startswith(f"{program.name} ") for name in UNDER_QEMU):
         return [""]
-    # Of the usual build only: programs of the fault build know no such argument.
-    return builder.here.run(*builder.qemu(program, "--list")).split()
+    # Of the usual build only: programs of the fault build know no such argument. The last line is
+    # a sentence, as of every run.
+    lines = builder.here.run(*builder.qemu(program, "--list")).splitlines()
+    return [line for line in lines if line and " " not in line]
 
 
 def has_pages(builder: Builder, page: int) -> bool:
