@@ -28,10 +28,12 @@ pytestmark = pytest.mark.one_in(2)
 HEAP_LOCK, NAMES_LOCK, ROWS_AT, ROW = 192, 320, 64, 512
 
 PROGRAM = """
-import time
+import time, warnings
 from pathlib import Path
 import onecopy._core.stale
 
+# Since Python 3.15, a fork beside other threads raises where this warning is an error.
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 main = threading.get_native_id()
 entered, finished = threading.Event(), threading.Event()
 seen = []
