@@ -174,12 +174,11 @@ def run_alone(path: Path, folder: Path) -> int:
     ran = subprocess.run(
         [sys.executable, __file__, path, folder],
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,  # apart: what is said at the end of the process is not the number
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
     return int(ran.stdout.splitlines()[-1])
 
 

@@ -18,7 +18,6 @@ def torch():
 
         torch.zeros(1).numpy()
     torch.set_num_threads(1)  # its threads do not survive a fork, and other tests fork
-    _native.guard_writes(False)  # this comes before the first test's own fixtures
     return torch
 
 
