@@ -52,6 +52,9 @@ ACK, NACK = "onecopy-ack", "onecopy-nack"
 LINGER = 10.0  # seconds for what was on its way when a comm was closed
 LATE = 1.0  # seconds after which a message is acknowledged that was not answered until then
 _NO_SPLIT = 1 << 62  # frames are not split: a place has any length
+# The scheduler asks for protocol 4 of pickle, which copies the data of a DataFrame into the pickle.
+# Protocol 5 leaves it where it is. Each Python that Dask supports can read it.
+_WITH_BUFFERS = 5
 _OFFLOAD = 4 << 20  # bytes to copy from which on another thread copies them
 # `BatchedSend` keeps what is smaller in a log, and with it arrays and their memory in the pool.
 _NOT_LOGGED = 1_000_000
@@ -149,6 +152,8 @@ class ByPlace(tcp.TCP):  # type: ignore[misc]  # distributed has no complete typ
             "compression": None,
             KEY: pool is not None and (serializers is None or "pickle" in serializers),
         }
+        if pool is not None:
+            context["pickle-protocol"] = _WITH_BUFFERS
         frames = await to_frames(
             msg,
             allow_offload=self.allow_offload,

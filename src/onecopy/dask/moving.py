@@ -47,14 +47,46 @@ def is_data(value: object, depth: int = 0) -> bool:
     return library in _LIBRARIES and library in sys.modules
 
 
+def without_gaps(value: Any, pool: Pool) -> tuple[Any, int]:
+    """Copy arrays with gaps into the pool, without their gaps.
+
+    Serializing would copy them to private memory, and `export` from there into the pool.
+
+    Returns
+    -------
+    value : object
+        An equal value.
+    copied : int
+        Bytes that were copied.
+    """
+    kind = type(value)
+    if kind in {list, tuple, dict}:
+        parts = [without_gaps(part, pool) for part in (value.values() if kind is dict else value)]
+        copied = sum(nbytes for _, nbytes in parts)
+        if not copied:
+            return value, 0
+        equal = (part for part, _ in parts)
+        return (dict(zip(value, equal, strict=True)) if kind is dict else kind(equal)), copied
+    if kind is not np.ndarray or value.nbytes < membership.threshold:
+        return value, 0
+    # Dask sends repeated elements (a stride of 0) once.
+    if value.flags.forc or 0 in value.strides:
+        return value, 0
+    copy = pool.empty(value.shape, value.dtype)
+    copy[...] = value
+    return copy, copy.nbytes
+
+
 def moved(value: object, pool: Pool) -> tuple[object] | None:
     """Return an equal value that lies in the pool. None: there is nothing to move, or no room."""
+    value, copied = without_gaps(value, pool)
     header, frames = serialize(value, on_error="raise", context={KEY: True})
     places, lease = pool.export(frames, membership.threshold)
     with lease:
-        if not lease.copied:  # it lies there already, or it is small
+        copied += lease.copied
+        if not copied:  # it lies there already, or it is small
             return None
-        counts.copied += lease.copied
+        counts.copied += copied
         views = pool.import_(places, membership.settings.writable)
     return (
         deserialize(header, [f if v is None else v for f, v in zip(frames, views, strict=True)]),
