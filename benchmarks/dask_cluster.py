@@ -1,11 +1,11 @@
-"""A cluster of Dask with two workers: `python -m benchmarks.dask_cluster WAY ROUNDS MIB MEGABYTES`.
+"""A cluster of Dask with two workers: `python -m benchmarks.dask_cluster WAY ROUNDS MEGABYTES`.
 
 WAY is plain, private, readonly or born. It prints the median of each case in milliseconds, as JSON.
 Each case checks its data. The first round of each case is not counted.
 
-Then an array of MEGABYTES is broadcast to a cluster with four workers. The memory of the workers is
-measured while each has it and has read a number of each page. It is the sum of their PSS, less the
-same sum before, in copies of the array.
+Then an array of the same size is broadcast to a cluster with four workers. The memory of the
+workers is measured while each has it and has read a number of each page. It is the sum of their
+PSS, less the same sum before, in copies of the array.
 """
 
 from __future__ import annotations
@@ -65,11 +65,10 @@ def rows(count: int, value: int) -> Any:
     return dd.from_map(part, range(4))
 
 
-def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
+def cases(client: Any, count: int) -> dict[str, Callable[[int], float]]:
     from distributed import wait
 
     first, second = list(client.scheduler_info(n_workers=-1)["workers"])
-    count = mib << 20
 
     def to_worker(value: int) -> float:
         made = client.submit(compute, count, value, workers=[first], pure=False)
@@ -172,10 +171,9 @@ def cases(client: Any, mib: int) -> dict[str, Callable[[int], float]]:
     return dict(zip(CASES, (*whole, *parts), strict=True))
 
 
-def broadcasts(client: Any, megabytes: int) -> dict[str, float]:
+def broadcasts(client: Any, count: int) -> dict[str, float]:
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     pids = list(client.run(os.getpid).values())
-    count = megabytes * 1_000_000
     times, copies = [], []
     for value in range(BROADCASTS + 1):
         before = memory.together(pids)
@@ -214,23 +212,24 @@ def enable(way: str, size: int) -> None:
         assert onecopy.dask.enable(size, writable=writable, born=way == "born")
 
 
-def main(way: str, rounds: int, mib: int, megabytes: int) -> None:
+def main(way: str, rounds: int, megabytes: int) -> None:
     import warnings
 
     import dask
 
     warnings.simplefilter("ignore")  # "Sending large graph" is what is measured
-    enable(way, 40 * mib << 20)
+    count = megabytes * 1_000_000 // 8 * 8
+    enable(way, 20 * count)
     found = {}
     with cluster(2) as client:
-        for name, step in cases(client, mib).items():
+        for name, step in cases(client, count).items():
             times = [step(value) for value in range(rounds + 1)][1:]
             found[name] = median(times) * 1000
     # Dask's memory manager would drop copies that no task needs any more, at instants of its own.
     dask.config.set({"distributed.scheduler.active-memory-manager.start": False})
-    enable(way, 4 * megabytes << 20)
+    enable(way, 4 * count)
     with cluster(4) as client:
-        found |= broadcasts(client, megabytes)
+        found |= broadcasts(client, count)
     print(json.dumps(found))
 
 

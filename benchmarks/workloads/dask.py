@@ -1,10 +1,10 @@
 """Data between the workers of Dask and its client: over TCP, or by onecopy.
 
-Two workers and 64 MB. Dask alone sends bytes over the loopback. With `onecopy.dask`, what is
+Two workers and 240 MB. Dask alone sends bytes over the loopback. With `onecopy.dask`, what is
 received lies in private pages (as Dask's users have it: writable) or is read-only; or results are
 made in the pool, too (born). Each way has clusters of its own, and they alternate.
 
-Then four workers, and 240 MB that the client scatters to all of them, until each has read a number
+Then four workers, and as much that the client scatters to all of them, until each has read a number
 of each page; and how much memory the workers use then.
 """
 
@@ -39,8 +39,7 @@ from benchmarks.report import Report, at_least, at_most, quotient
 if TYPE_CHECKING:
     from benchmarks.harness import Options
 
-MIB, QUICK_MIB = 64, 8
-MEGABYTES, QUICK_MEGABYTES = 240, 48  # of the broadcast
+MEGABYTES, QUICK_MEGABYTES = 240, 16
 LIMIT = 300  # seconds for one cluster
 TCP = "Dask over TCP"
 WAYS = {
@@ -66,8 +65,8 @@ def measure(way: str, *sizes: int) -> dict[str, float]:
 
 
 def run(options: Options) -> Report:
-    mib, megabytes = (QUICK_MIB, QUICK_MEGABYTES) if options.quick else (MIB, MEGABYTES)
-    report = Report("dask", f"data of {mib} MiB in a cluster of Dask with two workers", TCP)
+    megabytes = QUICK_MEGABYTES if options.quick else MEGABYTES
+    report = Report("dask", f"data of {megabytes} MB in a cluster of Dask with two workers", TCP)
     why_not = peers.without_onecopy(options)
     if why_not is None and importlib.util.find_spec("distributed") is None:
         why_not = "distributed is not installed: pip install 'onecopy[dask]'"
@@ -75,7 +74,7 @@ def run(options: Options) -> Report:
         report.skipped["onecopy"] = why_not
         return report
     rounds = max(3, round(7 * options.seconds))
-    ways = {name: partial(measure, way, rounds, mib, megabytes) for name, way in WAYS.items()}
+    ways = {name: partial(measure, way, rounds, megabytes) for name, way in WAYS.items()}
     outcomes = interleave(ways, options.runs, options.say)
     for case in CASES:
         report.add(case, "ms", outcomes, case)
