@@ -5,6 +5,7 @@
 #include "bindings/codec.hpp"
 #include "bindings/errors.hpp"
 #include "bindings/objects.hpp"
+#include "os/written_pages.hpp"
 
 namespace onecopy::py {
 
@@ -107,6 +108,15 @@ PyObject* to_private(PyObject* object) noexcept {
     return result;
 }
 
+PyObject* was_written(PyObject* object) noexcept {
+    Py_buffer view;
+    if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) != 0) return nullptr;
+    const os::Written found =
+        os::is_written_privately(view.buf, static_cast<std::size_t>(view.len));
+    PyBuffer_Release(&view);
+    return PyBool_FromLong(found != os::Written::no);
+}
+
 }  // namespace
 
 bool init_private_memory(PyObject* module) noexcept {
@@ -122,6 +132,11 @@ void bind_private_memory(nb::module_& m) {
         nb::arg("buffer"), nb::sig("def to_private(buffer: object) -> object"),
         "Writable memory of this process alone that begins with the same bytes: pages of the pool "
         "that are copied when they are written, or a copy.");
+    m.def(
+        "was_written", [](nb::handle buffer) noexcept { return result(was_written(buffer.ptr())); },
+        nb::arg("buffer"), nb::sig("def was_written(buffer: ReadableBuffer) -> bool"),
+        "Whether a private page under these bytes was written. True also if the system does not "
+        "tell.");
     m.def(
         "guard_writes",
         [](nb::handle on) noexcept -> nb::object {

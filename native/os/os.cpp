@@ -184,6 +184,22 @@ bool files_may_grow() noexcept {
     return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
 }
 
+static bool counts_what_is_mapped() noexcept {
+    const int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    char mode = '2';
+    const bool told = fd >= 0 && read(fd, &mode, 1) == 1;
+    if (fd >= 0) close(fd);
+    return !told || mode == '2';
+}
+
+bool mappings_are_free() noexcept {
+    rlimit space{}, data{};
+    if (getrlimit(RLIMIT_AS, &space) != 0 || getrlimit(RLIMIT_DATA, &data) != 0) return false;
+    if (space.rlim_cur != RLIM_INFINITY || data.rlim_cur != RLIM_INFINITY) return false;
+    static const bool counted = counts_what_is_mapped();  // a setting of the system, asked once
+    return !counted;
+}
+
 std::uintptr_t page_size() noexcept {
     static const auto bytes = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
     return bytes;

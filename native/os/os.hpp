@@ -56,6 +56,10 @@ bool is_readable(int fd) noexcept;
 // No RLIMIT_FSIZE: beyond it, a write into a file raises a signal, and one through a mapping does
 // not.
 bool files_may_grow() noexcept;
+// A mapping that nobody uses takes nothing from anybody: neither this process has a limit of
+// address space or of data (RLIMIT_AS, RLIMIT_DATA), nor does the system count what is only mapped
+// (vm.overcommit_memory=2). Unknown counts as no.
+bool mappings_are_free() noexcept;
 // When the file was made; 0: the file system does not tell.
 std::uint64_t birth_ns(int fd) noexcept;
 

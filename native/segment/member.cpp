@@ -437,6 +437,7 @@ void Member::exclude(Status why, int error) noexcept {
     excluded = why;
     excluded_errno = error;
     private_pages.forbid();
+    idle_mappings.unmap_all();
     // The mapping is our own, inherited; only a process at its limit of mappings cannot split it.
     if (!os::forbid_access(heap(), geo_.capacity)) {
         os::forbid_access(base, length);

@@ -59,6 +59,7 @@ class Member final : public Liveness {
 
     // Pages of the file that are mapped for this process alone. With `mutex` held.
     PrivatePagesList private_pages;
+    IdleMappings idle_mappings;
     // What they are mapped through: an open file description without locks, because children of a
     // fork inherit these mappings as they inherit the shared one. Empty: errno says why. With
     // `mutex` held, which is given away while the file is opened.

@@ -10,6 +10,7 @@
 #include "base/bits.hpp"
 #include "base/crash_point.hpp"
 #include "os/os.hpp"
+#include "os/written_pages.hpp"
 #include "segment/member.hpp"
 
 namespace onecopy {
@@ -20,10 +21,25 @@ namespace {
 constexpr u32 kMost = 16'384;
 std::atomic<u32> in_use{0};
 
+// Bytes. To look which pages of a mapping were written costs 10 us, as much as the faults that are
+// saved in a smaller one.
+constexpr u64 kKeepFrom = 1 * kMiB;
+
 }  // namespace
 
 u32 PrivatePages::count() noexcept {
     return in_use.load(std::memory_order_relaxed);
+}
+
+bool PrivatePages::map_new(Member& m, u64 first, u64 length,
+                           std::unique_lock<std::mutex>& holding) noexcept {
+    const os::SharedFile& file = m.file_without_locks(holding);
+    void* at = file ? file.map_private(first, length) : nullptr;
+    // Idle mappings have the address space that is missing.
+    if (at == nullptr && file && errno == ENOMEM && m.idle_mappings.unmap_all() != 0)
+        at = file.map_private(first, length);
+    mapping_ = {static_cast<unsigned char*>(at), first, length};
+    return at != nullptr;
 }
 
 Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
@@ -34,10 +50,10 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
     const u64 first = offset & ~(page - 1);
     const u64 last = std::min<u64>(round_up(offset + bytes, page), m.length);
     std::unique_lock holding(m.mutex);
-    const os::SharedFile& file = m.file_without_locks(holding);
-    void* at = file ? file.map_private(first, last - first) : nullptr;
-    if (at == nullptr) return errno == ENOMEM ? Status::out_of_memory : Status::system_error;
-    pages_ = static_cast<unsigned char*>(at);
+    mapping_ = m.idle_mappings.take(first, last);
+    if (mapping_.at == nullptr && !map_new(m, first, last - first, holding))
+        return errno == ENOMEM ? Status::out_of_memory : Status::system_error;
+    pages_ = mapping_.at + (first - mapping_.first);
     length_ = last - first;
     data_ = pages_ + (offset - first);
     member_ = &m;
@@ -49,13 +65,58 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
 
 void PrivatePages::unmap() noexcept {
     if (pages_ == nullptr) return;
+    Member& m = *member_;
+    // What this object has not used shows the file anyway. A reader's mapping keeps the lock that
+    // keeps writers away; one of a process that has left would never be used.
+    const bool stays = mapping_.length >= kKeepFrom && !m.readonly && m.joined.load() &&
+                       os::mappings_are_free() && os::forget_written(pages_, length_);
     // Under the mutex, which a fork takes: a child never forbids access to what lies there by then.
-    std::lock_guard holding(member_->mutex);
+    std::lock_guard holding(m.mutex);
     PrivatePagesList::remove(*this);
-    os::unmap(std::exchange(pages_, nullptr), length_);
-    data_ = nullptr;
+    const Mapping mapping = std::exchange(mapping_, {});
+    if (stays)
+        m.idle_mappings.keep(mapping, m.length);
+    else
+        os::unmap(mapping.at, mapping.length);
+    data_ = pages_ = nullptr;
     in_use.fetch_sub(1, std::memory_order_relaxed);
     crash_point();
+}
+
+Mapping IdleMappings::take(u64 from, u64 to) noexcept {
+    u32 best = count_;
+    for (u32 i = count_; i-- != 0;) {
+        if (!mappings_[i].has(from, to)) continue;
+        if (best == count_ || mappings_[i].length < mappings_[best].length) best = i;
+    }
+    return best == count_ ? Mapping{} : remove(best);
+}
+
+void IdleMappings::keep(const Mapping& mapping, u64 file_length) noexcept {
+    while (count_ != 0 && (count_ == kMost || length_ + mapping.length > file_length))
+        unmap_first();
+    mappings_[count_++] = mapping;
+    length_ += mapping.length;
+}
+
+Mapping IdleMappings::remove(u32 index) noexcept {
+    const Mapping found = mappings_[index];
+    std::move(mappings_ + index + 1, mappings_ + count_, mappings_ + index);
+    --count_;
+    length_ -= found.length;
+    return found;
+}
+
+void IdleMappings::unmap_first() noexcept {
+    const Mapping mapping = remove(0);
+    os::unmap(mapping.at, mapping.length);
+}
+
+u32 IdleMappings::unmap_all() noexcept {
+    const u32 before = count_;
+    while (count_ != 0)
+        unmap_first();
+    return before;
 }
 
 void PrivatePagesList::add(PrivatePages& pages) noexcept {

@@ -7,11 +7,22 @@
 // on the first and the last page are visible there, and change until that page is written for the
 // first time. Nobody looks at them.
 //
-// The owner of the object holds the block for as long as the pages are mapped: pages that were not
-// written show what is in the file now. docs/design/0012-private-mappings.md has the states and the
-// answers for deaths, forks and limits.
+// The owner of the object holds the block for as long as it uses the pages: pages that were not
+// written show what is in the file now.
+//
+// A page costs much at its first use, and little afterwards. So a mapping is kept when its owner is
+// done with it, for the next owner of the same part of the file:
+//
+//|  not there -> used        map            the pages cost a fault each
+//|       used -> idle        unmap          what was written is given back; all of it shows the file
+//|       idle -> used        map            no fault, where pages were used before
+//|       idle -> not there   another one is kept in its place; there is no address space; the end
+//
+// An idle mapping holds no block, and nobody reads it.
+// docs/design/0012-private-mappings.md has the answers for deaths, forks and limits.
 #pragma once
 #include <cstddef>
+#include <mutex>
 
 #include "base/status.hpp"
 #include "layout/layout.hpp"
@@ -19,6 +30,45 @@
 namespace onecopy {
 
 class Member;
+
+// A part of a pool's file, in whole pages, and where it is mapped.
+struct Mapping {
+    unsigned char* at = nullptr;
+    u64 first = 0;  // in the file
+    u64 length = 0;
+
+    bool has(u64 from, u64 to) const noexcept { return first <= from && to <= first + length; }
+};
+
+// The idle mappings of one member, under its mutex. Together they are not longer than the file, so
+// their page tables take no more memory than those of the pool's own mapping. They may show the
+// same pages: then several owners have had these pages at the same time, and will again.
+class IdleMappings {
+  public:
+    IdleMappings() noexcept = default;
+    ~IdleMappings() { unmap_all(); }
+    IdleMappings(const IdleMappings&) = delete;
+    IdleMappings& operator=(const IdleMappings&) = delete;
+
+    // The smallest one that has [from, to) of the file, and of several the one that was used last.
+    // It is idle no more. `at` is nullptr: there is none.
+    Mapping take(u64 from, u64 to) noexcept;
+    // Its pages show the file, which has `file_length` bytes. Unmaps what has been idle the longest
+    // until there is room.
+    void keep(const Mapping& mapping, u64 file_length) noexcept;
+    // How many there were.
+    u32 unmap_all() noexcept;
+    u32 count() const noexcept { return count_; }
+
+  private:
+    static constexpr u32 kMost = 128;
+    Mapping remove(u32 index) noexcept;
+    void unmap_first() noexcept;
+
+    Mapping mappings_[kMost];  // the one that has been idle the longest comes first
+    u32 count_ = 0;
+    u64 length_ = 0;  // of all together
+};
 
 class PrivatePages {
   public:
@@ -32,17 +82,21 @@ class PrivatePages {
     // as this does. out_of_memory: there is no address space, or the process has its share of
     // mappings. system_error: the file cannot be opened again. In both cases a copy is as good.
     Status map(Member& m, u64 offset, u64 bytes) noexcept;
+    // Ends the use. The member may keep the mapping.
     void unmap() noexcept;
 
     // Where `offset` is.
     unsigned char* data() const noexcept { return data_; }
 
-    // How many there are in this process.
+    // How many are used in this process.
     static u32 count() noexcept;
 
   private:
     friend class PrivatePagesList;
+    bool map_new(Member& m, u64 first, u64 length, std::unique_lock<std::mutex>& holding) noexcept;
+
     unsigned char* data_ = nullptr;
+    Mapping mapping_;  // nothing, or what has all of:
     unsigned char* pages_ = nullptr;
     std::size_t length_ = 0;
     Member* member_ = nullptr;

@@ -311,7 +311,8 @@ inline void write_privately(Hand& h, u32 index) {
     CHECK(info.data[0] == first);
 }
 inline void fork_with_private_pages(Hand& h) {
-    const u32 index = allocate_block(h, 70'000);
+    const u32 index = allocate_block(h, kMiB);
+    write_privately(h, index);  // a mapping that is kept
     BlockInfo info;
     CHECK(inspect(h.m, index, info) == Status::ok);
     PrivatePages pages;
@@ -589,6 +590,15 @@ inline const Operation kOperations[] = {
      [](Hand& h) {
          const u32 index = allocate_block(h, 70'000);
          write_privately(h, index);
+         release_hold(h, index);
+     }},
+    {"write to private pages that are kept", nothing, hold_some,
+     [](Hand& h) {
+         const u32 index = allocate_block(h, kMiB);
+         write_privately(h, index);
+         CHECK(h.m.idle_mappings.count() == 1);
+         write_privately(h, index);
+         CHECK(h.m.idle_mappings.count() == 1);
          release_hold(h, index);
      }},
     {"fork with private pages, the parent dies", nothing, follow_forks, fork_with_private_pages,

@@ -1,11 +1,13 @@
 """`Pool.export` and `Pool.import_` in one process: what gets a place, and what comes back."""
 
 import array
+import contextlib
 import ctypes
 import gc
 import mmap
 import os
 import pickle
+import resource
 import tempfile
 import threading
 from pathlib import Path
@@ -15,7 +17,6 @@ import pytest
 
 import onecopy as oc
 from onecopy import _native
-from onecopy._codec import private_views
 
 MIB = 1 << 20
 
@@ -226,15 +227,25 @@ def test_a_part_that_was_not_written_is_not_copied(pool):
     assert second.copied == 0
 
 
-@pytest.mark.parametrize("told", [None, b"", b"short"])
-def test_if_the_system_does_not_tell_it_counts_as_written(pool, monkeypatch, tmp_path, told):
-    path = tmp_path / "pagemap"
-    if told is not None:
-        path.write_bytes(told)
-    monkeypatch.setattr(private_views, "_PAGEMAP", str(path))
+@contextlib.contextmanager
+def no_more_descriptors():
+    """Nothing can be opened, /proc/self/pagemap neither."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_if_the_system_does_not_tell_it_counts_as_written(pool):
     places, _lease = pool.export([numbers()])
-    _, second = pool.export(pool.import_(places, writable="private"))
+    views = pool.import_(places, writable="private")
+    with no_more_descriptors():
+        assert _native.was_written(views[0])
+        _, second = pool.export(views)
     assert second.copied == 2 * MIB
+    assert pool.export(views)[1].copied == 0
 
 
 def test_results_of_private_views_are_ordinary(pool):
@@ -447,8 +458,7 @@ def test_a_pool_of_anonymous_memory():
         assert pool.import_(places)[0][1] == 1
 
 
-def test_pagemap_is_what_the_kernel_says():
-    """What `_was_written` relies on: bit 61 of private pages, before and after a store."""
+def test_written_pages_are_what_the_kernel_says():
     page = mmap.PAGESIZE
     path = Path("/dev/shm")  # noqa: S108 - memory, as pools have
     if not path.is_dir():
@@ -456,10 +466,9 @@ def test_pagemap_is_what_the_kernel_says():
     with tempfile.TemporaryFile(dir=path) as file:
         os.posix_fallocate(file.fileno(), 0, 2 * page)
         private = np.frombuffer(mmap.mmap(file.fileno(), 2 * page, flags=mmap.MAP_PRIVATE), "u1")
-        at = private.ctypes.data
-        assert not private_views._was_written(at, 2 * page)
+        assert not _native.was_written(private)
         assert private.sum() == 0
-        assert not private_views._was_written(at, 2 * page)
+        assert not _native.was_written(private)
         private[page] = 1
-        assert not private_views._was_written(at, page)
-        assert private_views._was_written(at, 2 * page)
+        assert not _native.was_written(private[:page])
+        assert _native.was_written(private)

@@ -6,14 +6,13 @@ place, so they can be handed over again without a copy.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from onecopy._codec.backing import address
-from onecopy._native import PrivateMemory, to_private
+from onecopy._native import PrivateMemory, to_private, was_written
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from onecopy._codec.places import Place
 
 __all__ = ["origin_of", "view_of"]
-
-_PAGEMAP = "/proc/self/pagemap"
-_ENTRY = 8  # bytes of an entry, for each page
-_IN_MEMORY, _IN_SWAP, _OF_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 
 
 class _PrivateView(np.ndarray[Any, Any]):
@@ -70,7 +65,7 @@ def origin_of(memory: memoryview[Any]) -> Place | None:
     if view is None or view.origin is None:
         return None
     start = at - address(view)
-    if start < 0 or start + memory.nbytes > view.nbytes or _was_written(at, memory.nbytes):
+    if start < 0 or start + memory.nbytes > view.nbytes or was_written(memory):
         return None
     return view.origin._replace(offset=view.origin.offset + start, nbytes=memory.nbytes)
 
@@ -99,22 +94,3 @@ def _view_around(memory: memoryview[Any]) -> _PrivateView | None:
         if at <= start and start + memory.nbytes <= at + view.nbytes:
             return view
     return None
-
-
-def _was_written(at: int, nbytes: int) -> bool:
-    """Tell whether a page of private memory is no page of the file any more."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    first, last = at // page, (at + nbytes - 1) // page
-    count = last - first + 1
-    try:
-        with open(_PAGEMAP, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is not loaded
-            file.seek(first * _ENTRY)
-            data = file.read(count * _ENTRY)
-    except OSError:
-        return True
-    if len(data) != count * _ENTRY:
-        return True
-    entries = np.frombuffer(data, np.uint64)
-    # A page of neither kind was not touched: it will be the file's.
-    used = (entries & (_IN_MEMORY | _IN_SWAP)) != 0
-    return bool((used & ((entries & _OF_FILE) == 0)).any())
