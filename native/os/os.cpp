@@ -110,6 +110,10 @@ bool keep_from_children(void* from, std::size_t length) noexcept {
     return madvise(from, length, MADV_DONTFORK) == 0;
 }
 
+bool give_to_children(void* from, std::size_t length) noexcept {
+    return madvise(from, length, MADV_DOFORK) == 0;
+}
+
 bool forbid_access(void* from, std::size_t length) noexcept {
     return mprotect(from, length, PROT_NONE) == 0;
 }

@@ -40,6 +40,7 @@ void wipe_on_fork(void* from, std::size_t length) noexcept;
 void unmap(void* base, std::size_t length) noexcept;
 // No child of a fork inherits the mapping. False: errno says why.
 bool keep_from_children(void* from, std::size_t length) noexcept;
+bool give_to_children(void* from, std::size_t length) noexcept;
 // Of pages of a mapping: every access to them faults, or every store. False: errno says why.
 bool forbid_access(void* from, std::size_t length) noexcept;
 bool forbid_writing(void* from, std::size_t length) noexcept;

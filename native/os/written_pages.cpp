@@ -58,7 +58,6 @@ class Pagemap {
         return true;
     }
 
-  private:
     bool read(std::uintptr_t page, Entry* to, std::size_t n) const noexcept {
         if (!fd_) return false;
         const std::size_t bytes = n * sizeof(Entry);
@@ -68,6 +67,8 @@ class Pagemap {
         } while (got < 0 && errno == EINTR);
         return got == static_cast<ssize_t>(bytes);
     }
+
+  private:
     Descriptor fd_;
 };
 
@@ -125,6 +126,9 @@ bool is_told() noexcept {
     Answer answer = known.load(std::memory_order_relaxed);
     if (answer != Answer::unknown) [[likely]]
         return answer == Answer::yes;
+    // Where pagemap cannot be read, or a signal could come instead of an error, nothing is made.
+    Entry ignored;
+    if (!Pagemap().read(0, &ignored, 1) || !files_may_grow()) return false;
     const Descriptor file(make_memfd());
     if (!file || ftruncate(file.number(), static_cast<off_t>(page_size())) != 0) return false;
     void* page = map_private(file.number(), page_size());

@@ -202,6 +202,7 @@ void Member::leave() noexcept {
     }
     std::lock_guard guard(mutex);
     joined = false;
+    idle_mappings.unmap_all();
     Row& r = own_row();
     r.gen.store(r.gen.load() + 1);      // from here on, lock words with our tag have no owner
     header().death_epoch.fetch_add(1);  // [pool.death_epoch]
@@ -406,6 +407,7 @@ void Member::fork_unmade_child() noexcept {
 
 void Member::fork_child() noexcept {
     wait_places_.store(0);
+    idle_mappings.forget_all();
     if (readonly) {
         // The private pages were copied with the process, and the description, whose lock keeps
         // writers away, is ours too. Locks in these pages that another thread held at that moment
@@ -437,7 +439,6 @@ void Member::exclude(Status why, int error) noexcept {
     excluded = why;
     excluded_errno = error;
     private_pages.forbid();
-    idle_mappings.unmap_all();
     // The mapping is our own, inherited; only a process at its limit of mappings cannot split it.
     if (!os::forbid_access(heap(), geo_.capacity)) {
         os::forbid_access(base, length);

@@ -50,12 +50,10 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
     const u64 first = offset & ~(page - 1);
     const u64 last = std::min<u64>(round_up(offset + bytes, page), m.length);
     std::unique_lock holding(m.mutex);
-    mapping_ = m.idle_mappings.take(first, last);
+    mapping_ = m.idle_mappings.take(first, last - first);
     if (mapping_.at == nullptr && !map_new(m, first, last - first, holding))
         return errno == ENOMEM ? Status::out_of_memory : Status::system_error;
-    pages_ = mapping_.at + (first - mapping_.first);
-    length_ = last - first;
-    data_ = pages_ + (offset - first);
+    data_ = mapping_.at + (offset - first);
     member_ = &m;
     m.private_pages.add(*this);
     in_use.fetch_add(1, std::memory_order_relaxed);
@@ -64,35 +62,43 @@ Status PrivatePages::map(Member& m, u64 offset, u64 bytes) noexcept {
 }
 
 void PrivatePages::unmap() noexcept {
-    if (pages_ == nullptr) return;
+    if (mapping_.at == nullptr) return;
     Member& m = *member_;
-    // What this object has not used shows the file anyway. A reader's mapping keeps the lock that
-    // keeps writers away; one of a process that has left would never be used.
+    // A reader's mapping keeps the lock that keeps writers away; one of a process that has left
+    // would never be used.
     const bool stays = mapping_.length >= kKeepFrom && !m.readonly && m.joined.load() &&
-                       os::mappings_are_free() && os::forget_written(pages_, length_);
+                       os::mappings_are_free() && os::forget_written(mapping_.at, mapping_.length);
     // Under the mutex, which a fork takes: a child never forbids access to what lies there by then.
     std::lock_guard holding(m.mutex);
     PrivatePagesList::remove(*this);
     const Mapping mapping = std::exchange(mapping_, {});
-    if (stays)
+    // It may have left meanwhile.
+    if (stays && m.joined.load())
         m.idle_mappings.keep(mapping, m.length);
     else
         os::unmap(mapping.at, mapping.length);
-    data_ = pages_ = nullptr;
+    data_ = nullptr;
     in_use.fetch_sub(1, std::memory_order_relaxed);
     crash_point();
 }
 
-Mapping IdleMappings::take(u64 from, u64 to) noexcept {
-    u32 best = count_;
+Mapping IdleMappings::take(u64 from, u64 bytes) noexcept {
     for (u32 i = count_; i-- != 0;) {
-        if (!mappings_[i].has(from, to)) continue;
-        if (best == count_ || mappings_[i].length < mappings_[best].length) best = i;
+        if (!mappings_[i].shows(from, bytes)) continue;
+        const Mapping found = remove(i);
+        if (os::is_still_the_file(found.at) && os::give_to_children(found.at, found.length))
+            return found;
+        os::unmap(found.at, found.length);
     }
-    return best == count_ ? Mapping{} : remove(best);
+    return {};
 }
 
 void IdleMappings::keep(const Mapping& mapping, u64 file_length) noexcept {
+    // A fork would copy its page tables, if a page of it was ever written.
+    if (!os::keep_from_children(mapping.at, mapping.length)) {
+        os::unmap(mapping.at, mapping.length);
+        return;
+    }
     while (count_ != 0 && (count_ == kMost || length_ + mapping.length > file_length))
         unmap_first();
     mappings_[count_++] = mapping;
@@ -136,7 +142,7 @@ void PrivatePagesList::forbid() noexcept {
         // It needs memory only where the kernel has joined neighbouring mappings to one, and the
         // process is at its limit of mappings. To show what others have put there would be wrong
         // data without a word.
-        if (!os::forbid_access(each->pages_, each->length_)) std::abort();
+        if (!os::forbid_access(each->mapping_.at, each->mapping_.length)) std::abort();
     }
 }
 

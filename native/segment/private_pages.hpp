@@ -16,7 +16,7 @@
 //|  not there -> used        map            the pages cost a fault each
 //|       used -> idle        unmap          what was written is given back; all of it shows the file
 //|       idle -> used        map            no fault, where pages were used before
-//|       idle -> not there   another one is kept in its place; there is no address space; the end
+//|       idle -> not there   there is no room for it; no address space; a child; the end
 //
 // An idle mapping holds no block, and nobody reads it.
 // docs/design/0012-private-mappings.md has the answers for deaths, forks and limits.
@@ -37,7 +37,7 @@ struct Mapping {
     u64 first = 0;  // in the file
     u64 length = 0;
 
-    bool has(u64 from, u64 to) const noexcept { return first <= from && to <= first + length; }
+    bool shows(u64 from, u64 bytes) const noexcept { return first == from && length == bytes; }
 };
 
 // The idle mappings of one member, under its mutex. Together they are not longer than the file, so
@@ -50,12 +50,14 @@ class IdleMappings {
     IdleMappings(const IdleMappings&) = delete;
     IdleMappings& operator=(const IdleMappings&) = delete;
 
-    // The smallest one that has [from, to) of the file, and of several the one that was used last.
-    // It is idle no more. `at` is nullptr: there is none.
-    Mapping take(u64 from, u64 to) noexcept;
+    // One that shows these pages of the file, and of several the one that was used last. It is idle
+    // no more. `at` is nullptr: there is none.
+    Mapping take(u64 from, u64 bytes) noexcept;
     // Its pages show the file, which has `file_length` bytes. Unmaps what has been idle the longest
     // until there is room.
     void keep(const Mapping& mapping, u64 file_length) noexcept;
+    // In a child, which has none of them.
+    void forget_all() noexcept { count_ = 0, length_ = 0; }
     // How many there were.
     u32 unmap_all() noexcept;
     u32 count() const noexcept { return count_; }
@@ -96,9 +98,7 @@ class PrivatePages {
     bool map_new(Member& m, u64 first, u64 length, std::unique_lock<std::mutex>& holding) noexcept;
 
     unsigned char* data_ = nullptr;
-    Mapping mapping_;  // nothing, or what has all of:
-    unsigned char* pages_ = nullptr;
-    std::size_t length_ = 0;
+    Mapping mapping_;
     Member* member_ = nullptr;
     PrivatePages* next_ = nullptr;
     PrivatePages** at_ = nullptr;  // what refers to this

@@ -92,43 +92,59 @@ bool next_owner() {
     return kept;
 }
 
-void parts_and_neighbours() {
+void several_owners() {
     Segment s;
-    PrivatePages whole, part, behind;
-    use(s, whole, 0, kBytes);
-    const unsigned char* at = whole.data();
-    whole.unmap();
+    PrivatePages one, two, part;
+    use(s, one, 0, kBytes);
+    const unsigned char* first = one.data();
+    one.unmap();
     CHECK(s.m->idle_mappings.count() == 1);
-    // A part of it, not from its first page on; its first page has bytes of a neighbour.
-    const u64 from = 3 * os::page_size() + 100;
-    use(s, part, from, kMiB);
-    CHECK(part.data() == at + from && s.m->idle_mappings.count() == 0);
-    part.data()[0] = 9;
+    use(s, one, 100, kBytes - 200);  // the same pages
+    CHECK(one.data() == first + 100 && s.m->idle_mappings.count() == 0);
+    one.data()[0] = 9;
     // While it is used, nobody else gets it.
-    use(s, whole, 0, kBytes);
-    CHECK(whole.data() + from != part.data() && whole.data()[from] == 1);
-    whole.unmap();
-    part.unmap();
-    // Both show the same pages, and both are kept. The one that was used last is the next.
+    use(s, two, 0, kBytes);
+    const unsigned char* second = two.data();
+    CHECK(first != second && second[100] == 1);
+    two.data()[200] = 9;
+    one.unmap();
+    two.unmap();
+    // Both are kept. The one that was used last is the next.
     CHECK(s.m->idle_mappings.count() == 2);
-    use(s, whole, 0, kBytes);
-    CHECK(whole.data() == at);
-    // A larger one is not taken where a smaller one is enough.
-    use(s, behind, 0, 3 * kBytes);
-    const unsigned char* larger = behind.data();
-    behind.unmap();
-    whole.unmap();
-    use(s, part, from, kMiB);
-    CHECK(part.data() == at + from);
-    use(s, behind, kBytes - 5, kBytes);
-    CHECK(behind.data() == larger + kBytes - 5);
-    part.unmap();
-    behind.unmap();
-    CHECK(s.m->idle_mappings.unmap_all() == 3 && s.m->idle_mappings.count() == 0);
-    // Small ones are not kept.
-    use(s, part, 0, 2 * os::page_size());
+    use(s, one, 0, kBytes);
+    CHECK(one.data() == second);
+    use(s, two, 0, kBytes);
+    CHECK(two.data() == first);
+    // Other pages have another mapping, and small ones are not kept.
+    use(s, part, os::page_size(), kMiB - os::page_size());
     part.unmap();
     CHECK(s.m->idle_mappings.count() == 0);
+    one.unmap();
+    two.unmap();
+    CHECK(s.m->idle_mappings.unmap_all() == 2 && s.m->idle_mappings.count() == 0);
+}
+
+// The system writes to pages that nobody uses: it copies what is locked.
+void locked_memory() {
+    Segment s;
+    PrivatePages pages;
+    for (const bool still_locked : {true, false}) {
+        use(s, pages, 0, kBytes);
+        pages.unmap();
+        CHECK(s.m->idle_mappings.count() == 1);
+        if (mlockall(MCL_CURRENT) != 0) return;  // RLIMIT_MEMLOCK
+        if (!still_locked) CHECK(munlockall() == 0);
+        s.shared(9)[0] ^= 64;
+        use(s, pages, 0, kBytes);
+        CHECK(munlockall() == 0);
+        pages.unmap();
+    }
+    // Locked while it is used.
+    use(s, pages, 0, kBytes);
+    CHECK(mlockall(MCL_CURRENT) == 0 && munlockall() == 0);
+    pages.unmap();
+    s.shared(9)[0] ^= 64;
+    use(s, pages, 0, kBytes);
 }
 
 void most_of_them() {
@@ -141,11 +157,11 @@ void most_of_them() {
     }
     CHECK(m->idle_mappings.count() == 128 && PrivatePages::count() == 0);
     m->leave();
-    {
-        PrivatePages pages;  // of one that has left: it is not kept
-        CHECK(pages.map(*m, first, kMiB) == Status::ok);
-    }
-    CHECK(m->idle_mappings.count() == 128);
+    CHECK(m->idle_mappings.count() == 0);
+    PrivatePages pages;  // of one that has left: it is not kept
+    CHECK(pages.map(*m, first, kMiB) == Status::ok);
+    pages.unmap();
+    CHECK(m->idle_mappings.count() == 0);
     close(fd);
 }
 
@@ -191,28 +207,37 @@ void limits() {
     CHECK(setrlimit(RLIMIT_AS, &none) == 0);
 }
 
-// A child has its parent's idle mappings, and its own pages.
+// A child has none of its parent's idle mappings. What is used in it is its own.
 void children() {
     Segment s;
+    register_member(*s.m);
     PrivatePages pages, other;
     use(s, pages, 0, kBytes);
     use(s, other, kBytes, kBytes);
     pages.data()[3] = 7;
     other.unmap();
+    pages.unmap();
+    use(s, pages, 0, kBytes);
+    pages.data()[3] = 7;
+    CHECK(s.m->idle_mappings.count() == 1);
     const pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
+        CHECK(s.m->idle_mappings.count() == 0);
         CHECK(pages.data()[3] == 7);
         pages.unmap();
         use(s, pages, 0, kBytes);
         use(s, other, kBytes, kBytes);
         other.data()[0] = 8;
         pages.unmap();
+        other.unmap();
+        CHECK(s.m->idle_mappings.count() == 2);
         _exit(0);
     }
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(pages.data()[3] == 7 && pages.data()[4] == 1);
+    CHECK(s.m->idle_mappings.count() == 1);
     use(s, other, kBytes, kBytes);
 }
 
@@ -232,7 +257,8 @@ void on(System system) {
     CHECK(os::is_written_privately(pages.data(), kBytes / 2) == untouched);
     pages.unmap();
     if (!tells) return;
-    parts_and_neighbours();
+    several_owners();
+    locked_memory();
     most_of_them();
     bytes_of_them();
     limits();

@@ -49,6 +49,19 @@ def test_each_kind_of_gaps(pool, array):
     assert np.array_equal(got, array)
 
 
+def test_what_has_no_room_stays_and_the_rest_is_moved(pool_directory):
+    import onecopy as oc
+    from onecopy.dask.moving import moved
+
+    with oc.Pool.create(size="8MiB") as pool:
+        value = [np.arange(2 * MIB).reshape(-1, 1024)[:, :512], np.arange(MIB // 4)]
+        [[large, small]] = moved(value, pool)
+        assert pool.where(large) is None
+        assert np.array_equal(large, value[0])
+        assert np.array_equal(small, value[1])
+        assert pool.stats().used >= small.nbytes
+
+
 @pytest.mark.slow
 def test_a_frame_that_goes_through_the_scheduler_is_copied_once(tmp_path):
     """The scheduler asks its peers for a protocol of pickle that would copy it each time."""

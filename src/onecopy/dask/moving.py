@@ -18,6 +18,7 @@ from distributed.utils import offload
 from onecopy.dask.comms import KEY, ByPlace
 from onecopy.dask.counts import counts
 from onecopy.dask.membership import membership
+from onecopy.errors import PoolFull
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -69,10 +70,14 @@ def without_gaps(value: Any, pool: Pool) -> tuple[Any, int]:
         return (dict(zip(value, equal, strict=True)) if kind is dict else kind(equal)), copied
     if kind is not np.ndarray or value.nbytes < membership.threshold:
         return value, 0
-    # Dask sends repeated elements (a stride of 0) once.
-    if value.flags.forc or 0 in value.strides:
+    # Dask sends repeated elements (a stride of 0) once. Between fields there may be padding, which
+    # would keep what was in the pool before.
+    if value.flags.forc or 0 in value.strides or value.dtype.fields is not None:
         return value, 0
-    copy = pool.empty(value.shape, value.dtype)
+    try:
+        copy = pool.empty(value.shape, value.dtype)
+    except PoolFull:
+        return value, 0  # other parts may have room
     copy[...] = value
     return copy, copy.nbytes
 
