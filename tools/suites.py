@@ -17,9 +17,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import wheels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUITES = {"multiprocessing": "tests.stdlib", "concurrent.futures": "tests.stdlib.futures"}
 METHODS = ("fork", "spawn", "forkserver")

@@ -70,11 +70,9 @@ class Source:
 def commit() -> str:
     """Return the commit that is checked out; "and changes": files differ from it."""
     said = []
-    for command in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain")):
+    for line in (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain"]):
         try:
-            done = subprocess.run(
-                ("git", *command), cwd=ROOT, capture_output=True, text=True, check=True
-            )
+            done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return "unknown"  # not a checkout: somebody unpacked the sources
         said.append(done.stdout.strip())
