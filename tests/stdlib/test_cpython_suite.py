@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def run(method, names, tmp_path, seconds, suite="tests.stdlib"):
 def test_a_slice(method, tmp_path):
     counts = run(method, SLICE[method], tmp_path, 110)
     assert counts["ran"] - counts["skipped"] >= AT_LEAST[method]
+
+
+@needs_suite
+@pytest.mark.check
+def test_a_run_that_a_shell_has_put_in_the_background(tmp_path):
+    # Such a shell makes the program ignore SIGINT, and programs inherit that.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        counts = run("fork", ["_TestCondition.test_wait_result"], tmp_path, 110)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert counts["ran"] == 2
 
 
 @needs_suite
