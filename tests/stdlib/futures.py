@@ -65,7 +65,9 @@ def translate(text: str, folder: Path) -> str:
     )
     # Threads are not ours, and a missing feature of early releases is no reason to exclude a test.
     text = text.replace("executor_mixins=(ThreadPoolMixin,", "executor_mixins=(")
-    text = text.replace("from test.support import Py_GIL_DISABLED", "Py_GIL_DISABLED = False")
+    gil, imported = "Py_GIL_DISABLED = False", "from test.support import "
+    text = text.replace(f"{imported}Py_GIL_DISABLED, ", f"{gil}; {imported}")
+    text = text.replace(f"{imported}Py_GIL_DISABLED", gil)
     # It calls the exit handlers, in which this process leaves its pools: once is enough.
     text = text.replace("unittest.addModuleCleanup(multiprocessing.util._cleanup_tests)", "pass")
     text = re.sub(r"@support\.requires_gil_enabled\(.*\)\n", "\n", text)

@@ -90,6 +90,13 @@ def test_all_of_it(method, tmp_path):
     assert counts["ran"] - counts["skipped"] >= IN_ALL
 
 
+def test_names_that_are_imported_beside_a_replaced_one_stay(tmp_path):
+    lines = "from test.support import Py_GIL_DISABLED\nfrom test.support import Py_GIL_DISABLED, a\n"
+    assert futures.translate(lines, tmp_path) == (
+        "Py_GIL_DISABLED = False\nPy_GIL_DISABLED = False; from test.support import a\n"
+    )
+
+
 @pytest.mark.check
 @needs_futures
 def test_a_slice_of_the_executors(tmp_path):
