@@ -91,7 +91,9 @@ def test_all_of_it(method, tmp_path):
 
 
 def test_names_that_are_imported_beside_a_replaced_one_stay(tmp_path):
-    lines = "from test.support import Py_GIL_DISABLED\nfrom test.support import Py_GIL_DISABLED, a\n"
+    lines = (
+        "from test.support import Py_GIL_DISABLED\nfrom test.support import Py_GIL_DISABLED, a\n"
+    )
     assert futures.translate(lines, tmp_path) == (
         "Py_GIL_DISABLED = False\nPy_GIL_DISABLED = False; from test.support import a\n"
     )
