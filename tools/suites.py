@@ -71,6 +71,7 @@ def run(python: wheels.Python, row: wheels.Row, suite: str, method: str) -> Run:
     """Run one suite by one start method."""
     bin_ = python.folder / "env/bin"
     command = ("timeout", LIMIT, bin_ / "python", "-m", SUITES[suite], "--method", method)
+    tests_of = wheels.commit()
     begin = time.monotonic()
     try:
         said, passed = python.run(*command, PATH=python.path(bin_.parent)), True
@@ -78,7 +79,7 @@ def run(python: wheels.Python, row: wheels.Row, suite: str, method: str) -> Run:
         said, passed = error.output, False
     seconds = round(time.monotonic() - begin)
     return Run(
-        *(row.release, suite, method, seconds, row.source.commit, wheels.commit()),
+        *(row.release, suite, method, seconds, row.source.commit, tests_of),
         *(passed, counts_in(said)),
     )
 
@@ -94,7 +95,9 @@ def read(folder: Path) -> list[Run]:
 def keep(folder: Path, new: Run) -> None:
     """Keep a run, instead of an earlier one of the same suite and start method."""
     runs = [each for each in read(folder) if (each.suite, each.method) != (new.suite, new.method)]
-    text = json.dumps([asdict(each) for each in (*runs, new)], indent=2)
+    order = [(suite, method) for suite in SUITES for method in METHODS]
+    runs = sorted([*runs, new], key=lambda each: order.index((each.suite, each.method)))
+    text = json.dumps([asdict(each) for each in runs], indent=2)
     (folder / KEPT).write_text(text + "\n", "utf-8")
 
 

@@ -74,7 +74,7 @@ def commit() -> str:
         try:
             done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
-            return "unknown"  # not a checkout: somebody unpacked the sources
+            return "unknown"  # the sources alone, without git
         said.append(done.stdout.strip())
     return said[0] + (" and changes" if said[1] else "")
 
