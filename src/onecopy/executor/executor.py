@@ -476,8 +476,9 @@ class Executor(futures.ProcessPoolExecutor):
             raise ValueError(f"chunksize={chunksize}: it must be 1 or more")
         if buffersize is not None:
             if not isinstance(buffersize, int):
-                given = type(buffersize).__name__
-                raise TypeError(f"buffersize must be an integer or None, not {given}")
+                raise TypeError(
+                    f"buffersize must be an integer or None, not {type(buffersize).__name__}"
+                )
             if buffersize < 1:
                 raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
         function = self._shared_function(fn)

@@ -343,9 +343,11 @@ class Manager(threading.Thread):
 
     def _start_up_to(self, wanted: int) -> None:
         """Start workers until there are as many. `submit` may start some at the same time."""
-        while self._may_start and len(self._workers.running) < wanted:
+        while len(self._workers.running) < wanted:
             with self._lock:
-                if self._may_start and len(self._workers.running) < wanted:
+                if not self._may_start:
+                    return
+                if len(self._workers.running) < wanted:
                     self._workers.start_one()
 
     def stop_starting(self) -> None:
