@@ -136,7 +136,7 @@ def test_workers_are_ended_at_once(pool, context, tmp_path, end, restart):
 @pytest.mark.parametrize("restart", [False, True])
 def test_no_worker_comes_after_all_were_ended(pool, tmp_path, method, restart):
     """One that has run its share of calls at that moment has left in order."""
-    begun, goes_on, ran = (tmp_path / name for name in ("begun", "goes on", "ran"))
+    begun, resume, ran = (tmp_path / name for name in ("begun", "continue", "ran"))
     executor = oc.Executor(
         1,
         pool,
@@ -145,11 +145,11 @@ def test_no_worker_comes_after_all_were_ended(pool, tmp_path, method, restart):
         max_tasks_per_child=1,
         restart_workers=restart,
     )
-    first = executor.submit(calls.meet, _Zeros(), begun, goes_on)
+    first = executor.submit(calls.meet, _Zeros(), begun, resume)
     others = [executor.submit(calls.count, ran, number) for number in range(4)]
     children.eventually(begun.exists, "the call to begin")
     executor.terminate_workers()
-    goes_on.touch()
+    resume.touch()
     assert first.result(60) == 0
     for future in others:
         with pytest.raises((BrokenProcessPool, CancelledError)) as caught:
