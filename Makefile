@@ -14,7 +14,7 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels aarch64 clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels suites aarch64 clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -259,6 +259,9 @@ wheel: $(VENV)/.made ## Build dist/*.whl in isolation, as a user's pip would
 VERSIONS ?=
 wheels: $(VENV)/.made ## Wheels of all Pythons from the sdist, tested without a compiler: build/wheels/out; VERSIONS="3.11"
 	$(BIN)/python tools/wheels.py $(VERSIONS)
+
+suites: $(VENV)/.made ## CPython's own tests against the wheels of `make wheels`; VERSIONS="3.14 3.15", ARGS="--method spawn"
+	$(BIN)/python tools/suites.py $(ARGS) $(VERSIONS)
 
 # Not a part of `check` or `ci`: it needs Debian with a cross compiler and qemu-user, and all of it takes most of an hour.
 PARTS ?=

@@ -3,8 +3,11 @@
 For each version of Python: a wheel is built from the source distribution, gets the manylinux tag
 that its symbols allow (auditwheel), and is installed into an empty environment in which no compiler
 can be found. There it runs `tools/wheel_proof.py`, `onecopy demo`, and tests. One table has the
-results. It is in `build/wheels/table.md`, too, beside a folder with a log for each version. The
-wheels are in `build/wheels/out`.
+results. It is in `build/wheels/table.md`, too, beside a folder for each version, with a log and the
+row. The wheels are in `build/wheels/out`.
+
+The table also has the rows of earlier calls. Each row says which commit it is of, and whether its
+source distribution was the same as that of the last call.
 
 Pythons that are not on this machine come from a folder with a newer Debian: see
 `tools/debian_folder.py`.
@@ -14,6 +17,8 @@ Usage: python tools/wheels.py [3.11 3.14 ...]
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,7 +27,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import debian_folder
@@ -48,11 +53,39 @@ class StepError(Exception):
     """A step of a row has failed; the text is for the table."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the wheels are built from: a source distribution, and the commit that it was made of."""
+
+    name: str
+    sha256: str
+    commit: str
+
+    @classmethod
+    def of(cls, archive: Path) -> Source:
+        """Describe an archive that was made just now."""
+        return cls(archive.name, hashlib.sha256(archive.read_bytes()).hexdigest(), commit())
+
+
+def commit() -> str:
+    """Return the commit that is checked out; "and changes": files differ from it."""
+    said = []
+    for line in (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain"]):
+        try:
+            done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"  # the sources alone, without git
+        said.append(done.stdout.strip())
+    return said[0] + (" and changes" if said[1] else "")
+
+
 @dataclass
 class Row:
     """What is known of one version."""
 
     version: str
+    source: Source
+    release: str = ""
     wheel: str = "not there"
     size: str = ""
     policy: str = ""
@@ -61,20 +94,36 @@ class Row:
     tests: str = ""
     failed: bool = False
 
-    def cells(self) -> list[str]:
-        """Return the row's texts."""
+    def cells(self, source: Source) -> list[str]:
+        """Return the row's texts, beside rows from this source."""
+        stale = "" if self.source.sha256 == source.sha256 else "other source: "
         return [
-            self.version,
+            self.release or self.version,
             self.wheel,
             self.size,
             self.policy,
             self.proof,
             self.demo,
             self.tests,
+            stale + self.source.commit,
         ]
 
+    def write(self, folder: Path) -> None:
+        """Keep the row for later calls."""
+        (folder / ROW).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
 
-HEAD = ["Python", "wheel", "wheel, its .so", "policy", "proof", "demo", "tests"]
+    @classmethod
+    def read(cls, folder: Path) -> Row | None:
+        """Return the row that an earlier call has kept; None: there is none."""
+        try:
+            kept = json.loads((folder / ROW).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        return cls(**kept | {"source": Source(**kept["source"])})
+
+
+ROW = "row.json"
+HEAD = ["Python", "wheel", "wheel, its .so", "policy", "proof", "demo", "tests", "commit"]
 
 
 @dataclass
@@ -259,17 +308,22 @@ def prove(python: Python, row: Row, wheel: Path) -> None:
     row.tests = re.sub(r" in [\d.]+s.*", "", row.tests)
 
 
-def one(version: str, tools: Path, sources: Path, requires: list[str]) -> Row:
-    """Build and prove the wheel of one version."""
-    row = Row(version)
+def one(
+    version: str, source: Source, tools: Path, sources: Path, requires: list[str]
+) -> Row | None:
+    """Build and prove the wheel of one version, and keep the row; None: no such Python here."""
     python = find(version)
     if python is None:
-        return row
+        return None
+    row = Row(version, source)
     shutil.rmtree(python.folder, ignore_errors=True)
     python.folder.mkdir(parents=True)
     print(f"**** Python {version}: {python.program}; log: {python.log}", flush=True)
-    step = "build"
+    step = "start"
     try:
+        release = "import platform; print(platform.python_version())"
+        row.release = python.run(python.program, "-c", release).strip()
+        step = "build"
         wheel = build(python, sources, requires)
         step = "auditwheel"
         wheel, row.policy = audit(python, tools, wheel)
@@ -285,7 +339,22 @@ def one(version: str, tools: Path, sources: Path, requires: list[str]) -> Row:
         row.wheel, row.failed = f"failed: {step}", True
     except StepError as error:
         row.wheel, row.failed = f"failed: {error}", True
+    row.write(python.folder)
     return row
+
+
+def report(source: Source, asked: tuple[str, ...], work: Path = WORK) -> str:
+    """Write the table with the rows of this call and of earlier ones, and return it."""
+    cells = [HEAD]
+    for version in VERSIONS:
+        row = Row.read(work / version)
+        if row is None and version in asked:
+            row = Row(version, source)
+        if row is not None:
+            cells.append(row.cells(source))
+    text = f"Built from {source.name}, SHA-256 {source.sha256}.\n\n{table(cells)}"
+    (work / "table.md").write_text(text, "utf-8")
+    return text
 
 
 def table(cells: list[list[str]]) -> str:
@@ -322,6 +391,7 @@ def main() -> int:
     sdist = ("--sdist", "--no-isolation", "--skip-dependency-check")
     here.run(tools / "bin/python", "-m", "build", *sdist, "-o", here.folder, ROOT)
     (archive,) = here.folder.glob("*.tar.gz")
+    source = Source.of(archive)
     # Always in the same folder: a compiler cache then knows what it has compiled before.
     sources = WORK / "sources"
     shutil.rmtree(sources, ignore_errors=True)
@@ -330,13 +400,13 @@ def main() -> int:
     (sources,) = sources.iterdir()
     project = tomllib.loads((sources / "pyproject.toml").read_text("utf-8"))
     requires = project["build-system"]["requires"]
-    rows = []
-    for version in versions:
-        rows.append(one(version, tools, sources, requires))
-        text = f"Built from {archive.name}.\n\n{table([HEAD, *(row.cells() for row in rows)])}"
-        (WORK / "table.md").write_text(text, "utf-8")
+    failed, text = False, ""
+    for number, version in enumerate(versions, 1):
+        row = one(version, source, tools, sources, requires)
+        failed |= row is not None and row.failed
+        text = report(source, versions[:number])
     print("\n" + text)
-    return int(any(row.failed for row in rows))
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -254,24 +254,26 @@ def lent_for_a_block(
 ) -> Generator[npt.NDArray[Scalar], None, None]:
     """Yield an array of the frame that the list has. At its end, empty it; see `Frames.lend`."""
     lent = acquired.pop().view()
+    raised = True
     try:
         yield lent
+        raised = False
     finally:
         lent.flags.writeable = False
         # numpy shortens chains of bases: a view of this array refers to the frame and not to this
         # array. So such views keep the frame. But objects that refer to this array itself would
         # lose its memory. So empty the array only if nothing but the variable of the block refers
         # to it.
-        if sys.getrefcount(lent) <= _references_to_a_lent_array():
+        if sys.getrefcount(lent) <= _references_to_a_lent_array(raised):
             cast("Any", lent).__setstate__((1, (0,), lent.dtype, False, b""))
 
 
 @functools.cache
-def _references_to_a_lent_array() -> int:
+def _references_to_a_lent_array(raised: bool) -> int:
     """Count the references to an array of `lend` if only the variable of the block refers to it.
 
     Interpreters count differently, so this counts the references to an object in the same
-    situation.
+    situation. From Python 3.14 on, there is one more if the block raises.
     """
     counts: list[int] = []
 
@@ -283,8 +285,9 @@ def _references_to_a_lent_array() -> int:
         finally:
             counts.append(sys.getrefcount(lent))
 
-    with lend() as _variable:
-        pass
+    with contextlib.suppress(LookupError), lend() as _variable:
+        if raised:
+            raise LookupError
     return counts[0]
 
 

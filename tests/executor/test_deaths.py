@@ -42,6 +42,16 @@ def test_a_death_breaks_the_executor(pool, context):
     assert pool.validate() == []
 
 
+@pytest.mark.parametrize(("call", "code"), [(partial(os._exit, 99), 99), (calls.die, -9)])
+def test_the_error_says_which_worker_died_and_how(pool, context, call, code):
+    with oc.Executor(1, pool, context) as executor:
+        worker = executor.submit(calls.pid).result(60)
+        with pytest.raises(BrokenProcessPool) as caught:
+            executor.submit(call).result(60)
+    words = f"Process {worker} terminated abruptly with exit code {code}"  # as in Python 3.15
+    assert words in str(caught.value.__cause__)
+
+
 def test_a_death_shows_though_a_grandchild_lives(executor, pool):
     """It has the pipe through which multiprocessing reports the end of its parent."""
     told = pool.queue()

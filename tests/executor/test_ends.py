@@ -132,6 +132,41 @@ def test_workers_are_ended_at_once(pool, context, tmp_path, end, restart):
     children.eventually(lambda: pool.stats().used == 0, "the pool to be empty")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_no_worker_comes_after_all_were_ended(pool, tmp_path, method, restart):
+    """One that has run its share of calls at that moment has left in order."""
+    begun, resume, ran = (tmp_path / name for name in ("begun", "continue", "ran"))
+    executor = oc.Executor(
+        1,
+        pool,
+        multiprocessing.get_context(method),
+        initializer=calls.ignore_termination,
+        max_tasks_per_child=1,
+        restart_workers=restart,
+    )
+    first = executor.submit(calls.meet, _Zeros(), begun, resume)
+    others = [executor.submit(calls.count, ran, number) for number in range(4)]
+    children.eventually(begun.exists, "the call to begin")
+    executor.terminate_workers()
+    resume.touch()
+    assert first.result(60) == 0
+    for future in others:
+        with pytest.raises((BrokenProcessPool, CancelledError)) as caught:
+            future.result(60)
+        assert future.cancelled() or "forcefully shut down" in str(caught.value)
+    assert not others[0].cancelled()  # it lay ready for a worker
+    executor.shutdown()
+    assert not ran.exists()
+    del first, others, future, executor, caught
+    children.eventually(lambda: pool.stats().used == 0, "the pool to be empty")
+
+
+def test_an_end_that_there_is_not(pool):
+    with oc.Executor(1, pool) as executor, pytest.raises(ValueError, match="operation"):
+        executor._force_shutdown(operation="stop")
+
+
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
 def test_ending_workers_that_there_are_none_of(pool, end):
     executor = oc.Executor(1, pool)

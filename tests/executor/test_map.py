@@ -57,12 +57,12 @@ def test_buffersize_with_chunks(executor):
 def test_wrong_numbers(executor, wrong):
     with pytest.raises(ValueError, match="chunksize"):
         executor.map(calls.same, [1], chunksize=wrong)
-    with pytest.raises(ValueError, match="buffersize"):
+    with pytest.raises(ValueError, match=f"buffersize must be None or > 0, not {wrong}"):
         executor.map(calls.same, [1], buffersize=wrong)
 
 
 def test_wrong_type(executor):
-    with pytest.raises(TypeError, match="buffersize"):
+    with pytest.raises(TypeError, match="buffersize must be an integer or None, not float"):
         executor.map(calls.same, [1], buffersize=1.5)
 
 

@@ -213,7 +213,7 @@ def test_what_could_not_be_sent_stays_writable(pool, nested):
     with pytest.raises(standard.Full):
         queue.put([array] if nested else array, timeout=0)
     array[0] = 1
-    with pytest.raises((TypeError, AttributeError)):
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
         pool.put([array, lambda: None])
     array[0] = 2
 

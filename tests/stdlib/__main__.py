@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def main() -> int:
 
 def run(method: str, names: list[str]) -> int:
     """Run in this process, which is a process of its own for each start method."""
+    # Some tests interrupt their process. What a shell has started with "&" ignores that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     module = importlib.import_module(translate.module_for(method))
     if exclusions.stale:
         print("these names are not in this interpreter's suite:", *exclusions.stale)

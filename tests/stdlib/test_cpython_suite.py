@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,12 +70,33 @@ def test_a_slice(method, tmp_path):
 
 
 @needs_suite
+@pytest.mark.check
+def test_a_run_that_a_shell_has_put_in_the_background(tmp_path):
+    # Such a shell makes the program ignore SIGINT, and programs inherit that.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        counts = run("fork", ["_TestCondition.test_wait_result"], tmp_path, 110)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert counts["ran"] == 2
+
+
+@needs_suite
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("method", SLICE)
 def test_all_of_it(method, tmp_path):
     counts = run(method, [], tmp_path, 1100)
     assert counts["ran"] - counts["skipped"] >= IN_ALL
+
+
+def test_names_that_are_imported_beside_a_replaced_one_stay(tmp_path):
+    lines = (
+        "from test.support import Py_GIL_DISABLED\nfrom test.support import Py_GIL_DISABLED, a\n"
+    )
+    assert futures.translate(lines, tmp_path) == (
+        "Py_GIL_DISABLED = False\nPy_GIL_DISABLED = False; from test.support import a\n"
+    )
 
 
 @pytest.mark.check

@@ -51,6 +51,8 @@ def test_a_crash_loop(told, how, says, start_method):
 def test_one_that_fails_takes_the_others_along(told):
     group = oc.supervise(tell, 3, args=(told,), **QUICK)
     pids = group.pids
+    for _ in pids:
+        told.get(timeout=LIMIT)  # all run, and have their handlers: forkserver is slower than fork
     for _ in range(2):
         pid = group.pids[1]
         os.kill(pid, signal.SIGKILL)

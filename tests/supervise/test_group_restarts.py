@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 
@@ -258,7 +259,8 @@ def test_a_first_start_that_fails_stops_those_before(told):
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 def test_what_cannot_be_pickled(start_method):
-    with pytest.raises((AttributeError, TypeError), match=r"pickle|local object"):
+    errors = (AttributeError, TypeError, pickle.PicklingError)
+    with pytest.raises(errors, match=r"pickle|local object"):
         oc.supervise(lambda: None, 2, mp_context=start_method)
     assert multiprocessing.active_children() == []
 

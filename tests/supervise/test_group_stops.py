@@ -165,7 +165,15 @@ def test_forked_children_have_the_default_handler(told):
 
 # ------------------------------------------------------------------------------------- programs
 
-GROUP = """
+# Their functions are those of a program without a file, so only a forked worker finds them.
+FORK = """
+import multiprocessing, warnings
+multiprocessing.set_start_method("fork")
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+"""
+GROUP = (
+    FORK
+    + """
 pool = oc.Pool.open("ours")
 told = pool.queue("told")
 def work():
@@ -179,6 +187,7 @@ def deaf():
     told.put(os.getpid())
     threading.Event().wait()
 """
+)
 
 
 @pytest.fixture
@@ -252,23 +261,21 @@ def supervise_for(start_method, told):
 
 def test_a_program_that_just_ends():
     text = """
-    import warnings
-    warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-    def work(): threading.Event().wait()
-    group = oc.supervise(work, 2)
-    other = oc.supervise(work)
-    """
-    assert run(text, holding=False) == (0, "")
+def work(): threading.Event().wait()
+group = oc.supervise(work, 2)
+other = oc.supervise(work)
+"""
+    assert run(FORK + text, holding=False) == (0, "")
 
 
 def test_a_program_with_an_error():
     text = """
-    def work(): threading.Event().wait()
-    with oc.supervise(work, 2) as group:
-        pids = group.pids
-        raise LookupError("on purpose")
-    """
-    status, stderr = run(text, holding=False)
+def work(): threading.Event().wait()
+with oc.supervise(work, 2) as group:
+    pids = group.pids
+    raise LookupError("on purpose")
+"""
+    status, stderr = run(FORK + text, holding=False)
     assert status == 1
     assert stderr.splitlines()[-1] == "LookupError: on purpose"
     assert stderr.count("Traceback") == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 import weakref
@@ -306,25 +305,25 @@ class Executor(futures.ProcessPoolExecutor):
         are not replaced (`restart_workers`). Returns at once. A worker may ignore the signal:
         `kill_workers` cannot be ignored.
         """
-        self._end_workers(signal.SIGTERM)
+        self._force_shutdown(operation="terminate")
 
     def kill_workers(self) -> None:
-        """End all workers now, by SIGKILL, and take no more calls; as in Python 3.14.
+        """End all workers now, as `terminate_workers`, but by SIGKILL; as in Python 3.14."""
+        self._force_shutdown(operation="kill")
 
-        As `terminate_workers`.
-        """
-        self._end_workers(signal.SIGKILL)
-
-    def _end_workers(self, signal_number: int) -> None:
-        manager = self._executor_manager_thread
-        processes = dict(self._processes or {})  # `shutdown` takes them away
-        if manager is not None:
-            manager.stop_restarting()
+    def _force_shutdown(self, operation: str) -> None:
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"operation must be 'terminate' or 'kill', not {operation!r}")
+        with self._shutdown_lock:  # a thread that starts a worker has it
+            self._cancel_pending_futures = self._shutdown_thread = True
+            if self._executor_manager_thread is not None:
+                self._executor_manager_thread.stop_starting()
+            processes = dict(self._processes or {})  # `shutdown` takes them away
         self.shutdown(wait=False, cancel_futures=True)
         for process in processes.values():
             with suppress(ProcessLookupError, ValueError):  # ended, or closed
                 if process.is_alive():
-                    os.kill(process.pid, signal_number)
+                    getattr(process, operation)()
 
     # -------------------------------------------------------------------------------- for users
 
@@ -478,10 +477,10 @@ class Executor(futures.ProcessPoolExecutor):
         if buffersize is not None:
             if not isinstance(buffersize, int):
                 raise TypeError(
-                    f"buffersize must be an int or None, not {type(buffersize).__name__}"
+                    f"buffersize must be an integer or None, not {type(buffersize).__name__}"
                 )
             if buffersize < 1:
-                raise ValueError(f"buffersize={buffersize}: it must be 1 or more")
+                raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
         function = self._shared_function(fn)
         chunks: Any = None
         if chunksize > 1:

@@ -62,6 +62,11 @@ _ABRUPTLY = (
     "A process in the process pool was terminated abruptly while the future was running or pending."
 )
 
+_FORCED = (
+    "terminate_workers() or kill_workers() has forcefully shut down the executor before a worker "
+    "took this call."
+)
+
 
 class CallFuture(Future[_T]):
     """The future of a call. Its callbacks cannot end the thread that takes the answers.
@@ -154,6 +159,7 @@ class Manager(threading.Thread):
         self._pool = executor._pool
         self._copies = executor._copies
         self._restart = restart
+        self._may_start = True  # workers
         self._most_workers = executor._max_workers
         self._deaths = 0  # in a row
         self._one_has_died = False
@@ -194,6 +200,9 @@ class Manager(threading.Thread):
             self._replace_those_that_left()
             self._hand_out()
             if not self._take_answer():
+                if self._pending and not (self._may_start or self._workers.running):
+                    self._break_down([], _FORCED)
+                    return
                 why = self._see_to(self._wait())
                 if why is not None:
                     self._break_down(why)
@@ -314,7 +323,8 @@ class Manager(threading.Thread):
             return
         if leaves is not None:
             with self._lock:
-                executor._adjust_process_count()
+                if self._may_start:
+                    executor._adjust_process_count()
         elif executor._starts_on_demand:
             executor._idle.release()
 
@@ -335,12 +345,17 @@ class Manager(threading.Thread):
         """Start workers until there are as many. `submit` may start some at the same time."""
         while len(self._workers.running) < wanted:
             with self._lock:
+                if not self._may_start:
+                    return
                 if len(self._workers.running) < wanted:
                     self._workers.start_one()
 
-    def stop_restarting(self) -> None:
-        """Treat the next death of a worker as the requested end."""
-        self._restart = False
+    def stop_starting(self) -> None:
+        """Start no worker any more, and treat the next death of one as the requested end.
+
+        The caller has the lock.
+        """
+        self._restart = self._may_start = False
 
     def _see_to(self, ended: list[Any]) -> list[str] | None:
         """Handle workers that have ended; the returned list says why all workers must end."""
@@ -358,7 +373,9 @@ class Manager(threading.Thread):
             return None  # it left in order
         self._one_has_died = True
         if not self._restart:
-            return []
+            process.join()
+            code = process.exitcode
+            return [f"Process {process.pid} terminated abruptly with exit code {code}"]
         wanted = len(self._workers.running)
         del self._workers.running[process.pid]
         process.join()
@@ -386,12 +403,11 @@ class Manager(threading.Thread):
         for process in list(self._workers.running.values()):
             process.join()
 
-    def _break_down(self, cause: list[str]) -> None:
+    def _break_down(self, cause: list[str], text: str = _ABRUPTLY) -> None:
         """Make all calls fail, each with an error of its own, and end all workers."""
         if self._is_shutting_down():
             self._cancel_if_asked()  # what is to be cancelled is cancelled, not broken
         self._mark_broken(_NOT_USABLE)
-        text = _ABRUPTLY
         if self._not_begun is not None:
             text = f"the initializer of a worker raised {self._not_begun.splitlines()[-1]}"
             cause = [self._not_begun, *cause]

@@ -25,7 +25,7 @@ from onecopy._native import MappedMemory, Mapping, ShareableListBase, own_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Self
 
     from onecopy._core.segments import Kind
@@ -65,11 +65,18 @@ class _UntrackedName(str):
     __slots__ = ()
 
     def __format__(self, spec: str) -> str:
-        caller = sys._getframe(1)
+        self._meet_the_tracker(sys._getframe(1))
+        return format(str(self), spec)
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self._meet_the_tracker(sys._getframe(1))  # from Python 3.15 on, instead of `format`
+        return str(self).encode(encoding, errors)
+
+    def _meet_the_tracker(self, caller: FrameType) -> None:
+        """Register the name, if this is the function that is about to unregister it."""
         if caller.f_code.co_name == "_send" and caller.f_locals.get("cmd") == "UNREGISTER":
             tracker, kind = caller.f_locals["self"], caller.f_locals["rtype"]
             tracker._send("REGISTER", str(self), kind)
-        return format(str(self), spec)
 
 
 class SharedMemory:

@@ -141,7 +141,37 @@ def _type_for(dtype: np.dtype[Any]) -> Any:
     base, shape = _flat(dtype)
     kind: Any = _NAMED.get(base)
     if kind is None:
-        kind = np.ctypeslib.as_ctypes_type(base)
+        kind = np.ctypeslib.as_ctypes_type(base) if base.fields is None else _of_fields(base)
     for length in reversed(shape):
         kind *= length
     return kind
+
+
+def _of_fields(dtype: np.dtype[Any]) -> Any:
+    """Return a structure or a union with a dtype's fields where they are, and bytes in the gaps.
+
+    That of `as_ctypes_type` names no layout: from Python 3.14 on that gives a DeprecationWarning.
+    """
+    fields = [(offset, name, kind) for name, (kind, offset, *_) in (dtype.fields or {}).items()]
+    is_union = len(fields) > 1 and not any(offset for offset, _, _ in fields)
+    parts: list[tuple[str, Any]] = []
+    end = 0
+    for offset, name, field in sorted(fields, key=lambda each: each[0]):
+        kind = _type_for(field)
+        if is_union:
+            end = max(end, ctypes.sizeof(kind))
+        else:
+            if offset < end:
+                raise NotImplementedError(f"fields of {dtype} overlap")
+            if offset > end:
+                parts.append(("", ctypes.c_char * (offset - end)))
+            end = offset + ctypes.sizeof(kind)
+        parts.append((name, kind))
+    if end < dtype.itemsize:
+        parts.append(("", ctypes.c_char * (dtype.itemsize - (0 if is_union else end))))
+    # With all gaps filled, and without bit fields, both layouts place the fields alike.
+    namespace = {"_fields_": parts, "_pack_": 1, "_layout_": "ms", "__module__": None}
+    return type("union" if is_union else "struct", (_BASES[is_union],), namespace)
+
+
+_BASES: dict[bool, type[Any]] = {False: ctypes.Structure, True: ctypes.Union}
