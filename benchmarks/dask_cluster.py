@@ -1,7 +1,8 @@
 """A cluster of Dask with two workers: `python -m benchmarks.dask_cluster WAY ROUNDS MEGABYTES`.
 
 WAY is plain, private, readonly or born. It prints the median of each case in milliseconds, as JSON.
-Each case checks its data. The first round of each case is not counted.
+Each case checks its data. The first two rounds of each case are not counted, because memory is used
+for the first time: two values in turn, each before the one before it is released.
 
 Then an array of the same size is broadcast to a cluster with four workers. The memory of the
 workers is measured while each has it and has read a number of each page. It is the sum of their
@@ -31,7 +32,8 @@ TRANSPOSED, SHUFFLE, MERGE, EMPTY = "x + x.T", "shuffle", "merge", "2,000 empty 
 CASES = (TO_WORKER, GATHER, SCATTER, ARGUMENT, FRAME, RECHUNK, TRANSPOSED, SHUFFLE, MERGE, EMPTY)
 BROADCAST, BROADCAST_MEMORY = "broadcast to four workers", "memory of four workers"
 TASKS = 2000
-BROADCASTS = 3  # and one that is not counted
+BROADCASTS = 5
+WARM = 2  # rounds that are not counted
 
 
 def compute(count: int, value: int) -> Any:
@@ -175,7 +177,7 @@ def broadcasts(client: Any, count: int) -> dict[str, float]:
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     pids = list(client.run(os.getpid).values())
     times, copies = [], []
-    for value in range(BROADCASTS + 1):
+    for value in range(BROADCASTS + WARM):
         before = memory.together(pids)
         array = compute(count, value)
         start = clock()
@@ -187,7 +189,7 @@ def broadcasts(client: Any, count: int) -> dict[str, float]:
         # The first one counts. Later ones may use memory that the one before has freed.
         copies.append((memory.together(pids) - before) / count)
         del there, got
-    return {BROADCAST: median(times[1:]) * 1000, BROADCAST_MEMORY: copies[0]}
+    return {BROADCAST: median(times[WARM:]) * 1000, BROADCAST_MEMORY: copies[0]}
 
 
 @contextlib.contextmanager
@@ -223,7 +225,7 @@ def main(way: str, rounds: int, megabytes: int) -> None:
     found = {}
     with cluster(2) as client:
         for name, step in cases(client, count).items():
-            times = [step(value) for value in range(rounds + 1)][1:]
+            times = [step(value) for value in range(rounds + WARM)][WARM:]
             found[name] = median(times) * 1000
     # Dask's memory manager would drop copies that no task needs any more, at instants of its own.
     dask.config.set({"distributed.scheduler.active-memory-manager.start": False})
