@@ -596,9 +596,7 @@ inline const Operation kOperations[] = {
      [](Hand& h) {
          const u32 index = allocate_block(h, kMiB);
          write_privately(h, index);
-         CHECK(h.m.idle_mappings.count() == 1);
          write_privately(h, index);
-         CHECK(h.m.idle_mappings.count() == 1);
          release_hold(h, index);
      }},
     {"fork with private pages, the parent dies", nothing, follow_forks, fork_with_private_pages,
