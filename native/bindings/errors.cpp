@@ -31,7 +31,7 @@ constexpr Where kClasses[] = {
     {"queue", "Empty"},
     {"queue", "Full"},
 };
-PyObject* classes[sizeof kClasses / sizeof kClasses[0]];
+Kept classes[sizeof kClasses / sizeof kClasses[0]];
 
 PyObject* raise_os_error(int error, const std::string& path) noexcept {
     errno = error;
@@ -48,13 +48,14 @@ PyObject* raise_os_error(int error, const std::string& path) noexcept {
 
 PyObject* error_class(Error which) noexcept {
     const auto i = static_cast<std::size_t>(which);
-    if (classes[i] == nullptr) {
+    PyObject* kept = classes[i].get();
+    if (kept == nullptr) {
         PyObject* module = PyImport_ImportModule(kClasses[i].module);
         if (module == nullptr) return nullptr;
-        classes[i] = PyObject_GetAttrString(module, kClasses[i].name);
+        kept = classes[i].keep(PyObject_GetAttrString(module, kClasses[i].name));
         Py_DECREF(module);
     }
-    return classes[i];
+    return kept;
 }
 
 PyObject* raise(Error which, const char* format, ...) noexcept {
@@ -110,9 +111,8 @@ namespace {
 
 // Names every pool of this process whose descriptor is lost: usually there is one.
 PyObject* raise_lost(const char* what) noexcept {
-    static std::string pools;  // under the GIL
-    pools.clear();
-    for_each_pool([](Member& m) {
+    std::string pools;
+    for_each_pool([&pools](Member& m) {
         if (!m.file.lost()) return;
         if (!pools.empty()) pools += ", ";
         pools += (m.path.empty() ? "a pool without a name" : m.path) + " (number " +

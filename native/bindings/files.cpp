@@ -128,6 +128,7 @@ PyObject* pool_directory(const std::string& path, bool make) {
 // The lock of a pool directory, for Python code that gives and takes names too. In C, so that no
 // exception of a signal handler comes between taking it and the block that gives it back.
 struct DirectoryLockObject {
+    static constexpr bool kOneAtATime = true;
     std::string directory;
     LockedDirectoryPtr locked;
 };

@@ -212,11 +212,12 @@ void bind_member(nb::module_& m) {
             "handle", [](HoldObject& h) noexcept { return h.handle; }, "The block's number.")
         .def_prop_ro("member",
                      [](HoldObject& h) noexcept {
-                         if (h.held) return result(member_object(h.held.pool()));
+                         auto&& held = look(h.held);
+                         if (held) return result(member_object(held.pool()));
                          return result(raise(Error::stale, "the hold was released"));
                      })
         .def(
-            "release", [](HoldObject& h) noexcept { h.held.release(); },
+            "release", [](HoldObject& h) noexcept { take_out(h.held).release(); },
             "Release the block. Releasing twice does nothing.");
 
     Class<MemberObject>(m, "Member", nb::is_weak_referenceable(),
