@@ -255,7 +255,7 @@ void bind_member(nb::module_& m) {
                      })
         .def_prop_ro("path",
                      [](MemberObject& o) noexcept {
-                         const std::string& path = o.pool->core().path;
+                         const std::string& path = o.pool->core().name();
                          return result(PyUnicode_DecodeFSDefaultAndSize(
                              path.data(), static_cast<Py_ssize_t>(path.size())));
                      })
