@@ -30,32 +30,32 @@ Guarded* guarded(PyObject* object) noexcept {
     return reinterpret_cast<Guarded*>(object);
 }
 
-// The object and its lock, for one call. Another thread may replace them meanwhile, and the lock
-// that was taken must be released.
+bool initialized(PyObject* self) noexcept {
+    if (relaxed(guarded(self)->lock) != nullptr) [[likely]]
+        return true;
+    PyErr_Format(PyExc_TypeError, "%.200s.__init__() was not called", Py_TYPE(self)->tp_name);
+    return false;
+}
+
+// The object and its lock, for one call on an object that was initialized. Another thread may
+// replace them meanwhile, and the lock that was taken must be released.
 class Both {
   public:
     explicit Both(PyObject* self) noexcept {
         const Section section(self);
-        object = Py_XNewRef(guarded(self)->obj);
-        lock = Py_XNewRef(guarded(self)->lock);
+        lock = Py_NewRef(guarded(self)->lock);
+        object = Py_NewRef(guarded(self)->obj);
         mutex = guarded(self)->mutex;
     }
     ~Both() {
-        Py_XDECREF(object);
-        Py_XDECREF(lock);
+        Py_DECREF(object);
+        Py_DECREF(lock);
     }
     Both(const Both&) = delete;
     Both& operator=(const Both&) = delete;
     PyObject *object, *lock;
     MutexObject* mutex;
 };
-
-bool initialized(PyObject* self, PyObject* lock) noexcept {
-    if (lock != nullptr) [[likely]]
-        return true;
-    PyErr_Format(PyExc_TypeError, "%.200s.__init__() was not called", Py_TYPE(self)->tp_name);
-    return false;
-}
 
 bool take(PyObject* lock, bool plain) noexcept {
     PyObject* answer = plain ? acquire_mutex(lock) : PyObject_CallMethodNoArgs(lock, acquire_name);
@@ -87,8 +87,8 @@ void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
 // `act(object)` gives a new reference, or nullptr with an exception; that is the result.
 template <class Act>
 PyObject* under_lock(PyObject* self, Act act) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    if (!initialized(self, here.lock)) return nullptr;
     PyObject* answer = nullptr;
     if (take(here.lock, here.mutex != nullptr)) {
         answer = act(here.object);
@@ -130,8 +130,8 @@ int guarded_traverse(PyObject* self, visitproc visit, void* arg) noexcept {
 }
 int guarded_clear(PyObject* self) noexcept {
     guarded(self)->mutex = nullptr;
-    Py_CLEAR(guarded(self)->obj);
     Py_CLEAR(guarded(self)->lock);
+    Py_CLEAR(guarded(self)->obj);
     return 0;
 }
 void guarded_dealloc(PyObject* self) noexcept {
@@ -143,22 +143,24 @@ void guarded_dealloc(PyObject* self) noexcept {
 }
 
 PyObject* get_obj(PyObject* self, PyObject*) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    return initialized(self, here.lock) ? Py_NewRef(here.object) : nullptr;
+    return Py_NewRef(here.object);
 }
 PyObject* get_lock(PyObject* self, PyObject*) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    return initialized(self, here.lock) ? Py_NewRef(here.lock) : nullptr;
+    return Py_NewRef(here.lock);
 }
 PyObject* enter(PyObject* self, PyObject*) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    if (!initialized(self, here.lock)) return nullptr;
     return here.mutex != nullptr ? acquire_mutex(here.lock)
                                  : PyObject_CallMethodNoArgs(here.lock, enter_name);
 }
 PyObject* leave(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    if (!initialized(self, here.lock)) return nullptr;
     if (count != 3) {
         PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
         return nullptr;
@@ -182,8 +184,8 @@ PyObject* set_item(PyObject* self, PyObject* const* args, Py_ssize_t count) noex
 
 // `acquire` and `release` are the lock's own, bound to it.
 PyObject* lock_method(PyObject* self, void* name) noexcept {
+    if (!initialized(self)) return nullptr;
     const Both here(self);
-    if (!initialized(self, here.lock)) return nullptr;
     return PyObject_GetAttr(here.lock, *static_cast<PyObject**>(name));
 }
 
