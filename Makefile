@@ -14,7 +14,8 @@ ARGS    ?=
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test rest check ci explore test-all test-basics pythons soak native-tests faults crash plant fuzz san tsan \
-        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels suites aarch64 clean
+        coverage docs bench peers bench-test bench-compare chart instructions lint format release wheel wheels suites aarch64 \
+        free-threaded clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that the caller has switched on must not leak into ours.
@@ -169,6 +170,10 @@ tsan: $(VENV)/.built-with ## The core, hammered by the threads of one process, u
 	$(SANITIZED_CMAKE) -B build/tsan -DONECOPY_PYTHON_MODULE=OFF -DONECOPY_SANITIZE=thread
 	$(BIN)/cmake --build build/tsan --target threads_test
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 build/tsan/threads_test $(ARGS)
+
+SANITIZE ?=
+free-threaded: $(VENV)/.built-with ## The tests in a CPython without the GIL, built from source: ARGS="tests/queue", SANITIZE=thread
+	$(BIN)/python tools/free_threaded.py $(if $(SANITIZE),--sanitize) $(ARGS)
 
 # ---- the benchmarks. The peers are in an environment of their own: none of them comes near the tests.
 PEERS := build/peers-venv

@@ -11,7 +11,7 @@ struct ItemsObject {
     PyObject_HEAD PyObject* channel;
     TakeNow take;
     PyObject* later;
-    u32 taken;
+    Shared<u32> taken;
 };
 
 // What `__anext__` gives: it is awaited once, or dropped. Nothing is taken before it is awaited, so
@@ -121,6 +121,7 @@ PyObject* begin(NextObject& next, PyObject* value) noexcept {
 }
 
 PySendResult next_send(PyObject* object, PyObject* value, PyObject** out) noexcept {
+    const Section section(object);
     NextObject& next = *next_of(object);
     *out = nullptr;
     if (next.coroutine == nullptr) {
@@ -157,6 +158,7 @@ PyObject* next_iternext(PyObject* object) noexcept {
 PyObject* next_throw(PyObject* object, PyObject* args) noexcept {
     PyObject *type, *value = nullptr, *traceback = nullptr;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) return nullptr;
+    const Section section(object);
     NextObject& next = *next_of(object);
     Py_CLEAR(next.items);
     if (next.coroutine == nullptr) {
@@ -180,6 +182,7 @@ PyObject* next_throw(PyObject* object, PyObject* args) noexcept {
 }
 
 PyObject* next_close(PyObject* object, PyObject*) noexcept {
+    const Section section(object);
     NextObject& next = *next_of(object);
     Py_CLEAR(next.items);
     PyObject* coroutine = std::exchange(next.coroutine, nullptr);
@@ -226,7 +229,7 @@ PyObject* async_items(PyObject* channel, TakeNow take, PyObject* later) noexcept
     items->channel = Py_NewRef(channel);
     items->take = take;
     items->later = Py_NewRef(later);
-    items->taken = 0;
+    new (&items->taken) Shared<u32>(0);
     PyObject_GC_Track(items);
     return reinterpret_cast<PyObject*>(items);
 }

@@ -85,6 +85,7 @@ PyObject* wait(BarrierObject& o, PyObject* action, std::int64_t deadline) noexce
 // One wait of one task (docs/design/0021-asyncio.md). It counts as a call of the barrier, so a
 // detach in between does not free it before the task has noticed.
 struct PartyObject {
+    static constexpr bool kOneAtATime = true;
     nb::object barrier;
     BarrierObject* of = nullptr;
     Barrier::Arrival mine;
@@ -213,6 +214,7 @@ void bind_barrier(nb::module_& m) {
                     throw nb::python_error();
                 }
                 auto& o = *nb::inst_ptr<BarrierObject>(barrier);
+                const Pinned pinned(o);
                 check(usable(o));
                 new (self) PartyObject(barrier, o);
             },

@@ -186,8 +186,8 @@ void after_fork() noexcept {
 PyObject* bear_in(PyObject* member, std::size_t bytes) noexcept {
     MemberObject* m = nullptr;
     if (member != Py_None && (m = as_member(member)) == nullptr) return nullptr;
-    if (m != nullptr && !install()) return nullptr;
     std::lock_guard guard(births().mutex);
+    if (m != nullptr && !install()) return nullptr;
     births().where.reset();
     if (m != nullptr) births().where = m->pool->member;
     no_try_until.store(0, std::memory_order_relaxed);

@@ -105,12 +105,13 @@ void Encoding::seal_sent() noexcept {
 
 Done Encoding::encode_ref(PyObject* object) noexcept {
     RefObject& ref = ref_of(object);
-    if (!ref.held) {
+    auto&& seen = look(ref.held);
+    if (!seen) {
         raise(Error::stale, "the reference was released; it refers to nothing");
         return Done::failed;
     }
-    if (ref.held.pool() != pool_) return Done::no;  // its pickle names its own pool
-    held = ref.held.again();
+    if (seen.pool() != pool_) return Done::no;  // its pickle names its own pool
+    held = own(static_cast<decltype(seen)>(seen));
     message.block = ref.handle;
     message.bytes[0] = static_cast<unsigned char>(Tag::ref);
     message.length = 1;
@@ -178,9 +179,10 @@ Held put(const PoolPtr& pool, Memory& memory, PyObject* object) noexcept {
     // keeps it.
     const auto tag = static_cast<Tag>(message.bytes[0]);
     if (tag == Tag::pickle || tag == Tag::pickle_block) {
-        const Channel* channel = channel_behind(object);
-        if (channel != nullptr && channel->held.pool() == pool) {
-            held_child = channel->held.again();
+        Channel* channel = channel_behind(object);
+        Held its = channel == nullptr ? Held() : channel->hold();
+        if (its && its.pool() == pool) {
+            held_child = std::move(its);
             kept = channel->handle;
         }
     }

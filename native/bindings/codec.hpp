@@ -19,6 +19,7 @@
 #pragma once
 #include <vector>
 
+#include "base/never_destroyed.hpp"
 #include "bindings/lease.hpp"
 #include "bindings/private_memory.hpp"
 #include "bindings/wire.hpp"
@@ -205,7 +206,7 @@ struct Hooks {
     PyObject* builder_of = nullptr;
     PyTypeObject* shared_array = nullptr;  // onecopy.SharedArray
     // While files are mapped whose memory travels by naming them: in_file(address, nbytes) -> bool.
-    PyObject* in_file = nullptr;
+    NeverDestroyed<Slot> in_file;
 };
 extern Hooks hooks;
 

@@ -152,10 +152,13 @@ int goes_by_name(const PoolPtr& pool, PyArrayObject* array, const unsigned char*
     if (pool->others_may_write) return 0;
     if (LeaseObject* lease = lease_behind(reinterpret_cast<PyObject*>(array)); lease != nullptr)
         return lease->held && lease->held.core().readonly ? 1 : 0;
-    if (hooks.in_file == nullptr) return 0;
+    if (!hooks.in_file.value) return 0;
+    PyObject* in_file = hooks.in_file.value.get();
+    if (in_file == nullptr) return 0;
     const auto address = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(memory));
     PyObject* answer =
-        PyObject_CallFunction(hooks.in_file, "KL", address, static_cast<long long>(length));
+        PyObject_CallFunction(in_file, "KL", address, static_cast<long long>(length));
+    Py_DECREF(in_file);
     if (answer == nullptr) return -1;
     const int yes = PyObject_IsTrue(answer);
     Py_DECREF(answer);

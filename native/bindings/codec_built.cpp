@@ -79,18 +79,16 @@ Done Packer::write_built(PyObject* object, int depth) noexcept {
 namespace {
 
 constexpr u8 kBuilders = 32;
-PyObject* builders[kBuilders];
+Kept builders[kBuilders];
 
 // Borrowed. nullptr without an exception: there is none of that number.
 PyObject* builder_of(u8 number) noexcept {
     if (number >= kBuilders || hooks.builder_of == nullptr) return nullptr;
-    if (builders[number] == nullptr) {
-        PyObject* found = PyObject_CallFunction(hooks.builder_of, "i", static_cast<int>(number));
-        if (found == Py_None) Py_CLEAR(found);
-        // An import may run other threads, and one of them may come here first.
-        if (found != nullptr) Py_XSETREF(builders[number], found);
-    }
-    return builders[number];
+    PyObject* known = builders[number].get();
+    if (known != nullptr) return known;
+    PyObject* found = PyObject_CallFunction(hooks.builder_of, "i", static_cast<int>(number));
+    if (found == Py_None) Py_CLEAR(found);
+    return found == nullptr ? nullptr : builders[number].keep(found);
 }
 
 }  // namespace

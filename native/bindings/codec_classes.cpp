@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kPlans = 256, kNear = 8;
 Plan plans[kPlans + kNear];
+Table table;  // guards `plans`
 
 Plan* place_of(PyTypeObject* type) noexcept {
     const auto address = static_cast<u64>(reinterpret_cast<std::uintptr_t>(type));
@@ -27,7 +28,7 @@ unsigned int tag_of(PyTypeObject* type) noexcept {
 #if PY_VERSION_HEX < 0x030d0000
     if ((type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG) == 0) return 0;
 #endif
-    return type->tp_version_tag;
+    return relaxed(type->tp_version_tag);
 }
 
 const Plan* known_plan(PyTypeObject* type) noexcept {
@@ -38,6 +39,12 @@ const Plan* known_plan(PyTypeObject* type) noexcept {
         if (place[i].type == type && place[i].tag == tag) return place + i;
     }
     return nullptr;
+}
+
+void release(Plan& plan) noexcept {
+    Py_XDECREF(plan.module);
+    Py_XDECREF(plan.name);
+    Py_XDECREF(plan.slots);
 }
 
 // The place for a new plan of a class: its old plan, else an empty place, else another plan.
@@ -53,36 +60,42 @@ Plan& place_for(PyTypeObject* type) noexcept {
     return place[next++ % kNear];
 }
 
-// sys.modules[module].name; borrowed. nullptr without an exception: it does not exist.
-PyObject* find(PyObject* module, PyObject* name) noexcept {
-    PyObject* found = PyDict_GetItemWithError(PyImport_GetModuleDict(), module);
-    if (found != nullptr)
-        found = PyModule_CheckExact(found) ? PyDict_GetItemWithError(PyModule_GetDict(found), name)
-                                           : nullptr;
-    if (found == nullptr) PyErr_Clear();
+// sys.modules[module].name. nullptr without an exception: it does not exist.
+Item find(PyObject* module, PyObject* name) noexcept {
+    const Item where = entry_of(PyImport_GetModuleDict(), module);
+    Item found = where.get() != nullptr && PyModule_CheckExact(where.get())
+                     ? entry_of(PyModule_GetDict(where.get()), name)
+                     : Item(nullptr);
+    if (found.get() == nullptr) PyErr_Clear();
     return found;
 }
 
-// The tables in which types are registered with copyreg and multiprocessing. Borrowed.
+// The tables in which types are registered with copyreg and multiprocessing. A new reference.
 PyObject* table_in(const char* module, const char* first, const char* second) noexcept {
-    PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
-    if (found == nullptr) return nullptr;
-    PyObject* inside = PyObject_GetAttrString(found, first);
+    PyObject* key = PyUnicode_FromString(module);
+    const Item found = key == nullptr ? Item(nullptr) : entry_of(PyImport_GetModuleDict(), key);
+    Py_XDECREF(key);
+    if (found.get() == nullptr) {
+        PyErr_Clear();
+        return nullptr;
+    }
+    PyObject* inside = PyObject_GetAttrString(found.get(), first);
     if (inside != nullptr && second != nullptr)
         Py_SETREF(inside, PyObject_GetAttrString(inside, second));
     if (inside == nullptr) PyErr_Clear();
     if (inside != nullptr && !PyDict_CheckExact(inside)) Py_CLEAR(inside);
-    return inside;  // never freed: there is one of each
+    return inside;
 }
 
 }  // namespace
 
 bool is_registered(PyTypeObject* type) noexcept {
-    static PyObject* copyreg = nullptr;
-    static PyObject* reducers = nullptr;
-    if (copyreg == nullptr) copyreg = table_in("copyreg", "dispatch_table", nullptr);
+    static Kept kept[2];  // for ever: there is one of each
+    PyObject *copyreg = kept[0].get(), *reducers = kept[1].get();
+    if (copyreg == nullptr) copyreg = kept[0].keep(table_in("copyreg", "dispatch_table", nullptr));
     if (reducers == nullptr)
-        reducers = table_in("multiprocessing.reduction", "ForkingPickler", "_extra_reducers");
+        reducers = kept[1].keep(
+            table_in("multiprocessing.reduction", "ForkingPickler", "_extra_reducers"));
     auto* key = reinterpret_cast<PyObject*>(type);
     for (PyObject* table : {copyreg, reducers}) {
         const int has = table == nullptr ? 0 : PyDict_Contains(table, key);
@@ -105,17 +118,62 @@ Done make_plan(PyTypeObject* type) noexcept {
         return Done::failed;
     }
     if (slots != nullptr && !are_fields_of(type, slots)) kind = 0;
-    Plan& plan = place_for(type);
-    plan.type = type;
-    plan.tag = tag_of(type);
-    plan.kind = static_cast<PlanKind>(kind);
-    plan.fields = static_cast<u32>(fields);
-    Py_XSETREF(plan.module, Py_XNewRef(module));
-    Py_XSETREF(plan.name, Py_XNewRef(name));
-    Py_XSETREF(plan.slots, Py_XNewRef(slots));
+    Plan made{type,
+              tag_of(type),
+              static_cast<PlanKind>(kind),
+              static_cast<u32>(fields),
+              Py_XNewRef(module),
+              Py_XNewRef(name),
+              Py_XNewRef(slots)};
+    const unsigned int tag = made.tag;
+    {
+        const Table::Inside inside(table);
+        std::swap(place_for(type), made);
+    }
+    release(made);
     Py_DECREF(answer);
-    return plan.tag != 0 ? Done::yes : Done::no;
+    return tag != 0 ? Done::yes : Done::no;
 }
+
+#ifdef Py_GIL_DISABLED
+
+OwnPlans::~OwnPlans() {
+    for (Plan* plan : all_) {
+        release(*plan);
+        delete plan;
+    }
+}
+
+const Plan* OwnPlans::find(PyTypeObject* type) noexcept {
+    const unsigned int tag = tag_of(type);
+    for (const Plan* plan : all_) {
+        if (plan->type == type && plan->tag == tag) return plan;
+    }
+    auto* copy = new (std::nothrow) Plan;
+    if (copy == nullptr) return nullptr;
+    {
+        const Table::Inside inside(table);
+        if (const Plan* known = known_plan(type); known != nullptr) {
+            *copy = *known;
+            Py_XINCREF(copy->module);
+            Py_XINCREF(copy->name);
+            Py_XINCREF(copy->slots);
+        }
+    }
+    if (copy->type != nullptr && all_.add(copy)) return copy;
+    PyErr_Clear();
+    release(*copy);
+    delete copy;
+    return nullptr;
+}
+
+#else
+
+const Plan* OwnPlans::find(PyTypeObject* type) noexcept {
+    return known_plan(type);
+}
+
+#endif
 
 // ---- writing ------------------------------------------------------------------------------------
 
@@ -135,15 +193,17 @@ bool Packer::is_reachable(PyTypeObject* type, const Plan& plan) noexcept {
     for (PyTypeObject* known : classes_) {
         if (known == type) return true;
     }
-    return find(plan.module, plan.name) == reinterpret_cast<PyObject*>(type) &&
+    return find(plan.module, plan.name).get() == reinterpret_cast<PyObject*>(type) &&
            !is_registered(type);
 }
 
 Done Packer::write_of_class(PyObject* object, int depth) noexcept {
     PyTypeObject* type = Py_TYPE(object);
-    const Plan* plan = known_plan(type);
+    const Item kept = kept_here(reinterpret_cast<PyObject*>(type));
+    const Plan* plan = plans_.find(type);
     if (plan == nullptr) {
         if (!may_ask_) return Done::no;
+        stills_.hold(kept.get());
         unknown_ = type;
         return Done::failed;
     }
@@ -172,10 +232,10 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
     if (!PyDict_CheckExact(dict)) {
         // Left to pickle.
     } else if (plan->kind == PlanKind::member) {
-        static PyObject* value_name = nullptr;
-        if (value_name == nullptr) value_name = PyUnicode_InternFromString("_value_");
-        PyObject* value =
-            value_name == nullptr ? nullptr : PyDict_GetItemWithError(dict, value_name);
+        static Kept kept_name;
+        PyObject* value_name = interned(kept_name, "_value_");
+        PyObject* still = value_name == nullptr ? nullptr : stills_.of(dict);
+        PyObject* value = still == nullptr ? nullptr : PyDict_GetItemWithError(still, value_name);
         if (value != nullptr) {
             done = write_class(type, *plan, Node::member) && write(value, depth + 1, false)
                        ? Done::yes
@@ -193,7 +253,7 @@ Done Packer::write_of_class(PyObject* object, int depth) noexcept {
 // Notes an object that has an identity. no: it is new, and must be written. yes: it was met before,
 // and is written.
 Done Packer::meet(PyObject* object) noexcept {
-    if (Py_REFCNT(object) == 1) return Done::no;
+    if (is_met_once(object)) return Done::no;
     const u64 met = memo_.meet(object, nodes_.size());
     if (met == Memo::kFailed) return Done::failed;
     if (met == Memo::kNew) return Done::no;
@@ -204,7 +264,7 @@ Done Packer::meet(PyObject* object) noexcept {
 // one that contains itself; it raises the error. After `no`, the caller ends with `open_.drop`.
 Done Packer::begin_whole(PyObject* object) noexcept {
     const std::size_t where = nodes_.size();
-    if (Py_REFCNT(object) != 1) {
+    if (!is_met_once(object)) {
         const u64 met = memo_.meet(object, where);
         if (met == Memo::kFailed) return Done::failed;
         if (met != Memo::kNew) {
@@ -236,6 +296,7 @@ Done Packer::write_named(PyObject* object, PyTypeObject* type, const Plan& plan,
 
 Done Packer::write_plain(PyObject* object, PyTypeObject* type, const Plan& plan, PyObject* dict,
                          int depth) noexcept {
+    if (Stills::kCopies && (dict = stills_.of(dict)) == nullptr) return Done::failed;
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(dict, &at, &key, &value)) {
@@ -262,11 +323,10 @@ namespace {
 // The class of that name, as pickle finds it. A new reference.
 PyObject* find_class(PyObject* module, PyObject* name) noexcept {
     if (PySys_Audit("pickle.find_class", "OO", module, name) < 0) return nullptr;
-    PyObject* found = find(module, name);
-    if (found != nullptr) return Py_NewRef(found);
+    if (Item known = find(module, name); known.get() != nullptr) return known.release();
     PyObject* imported = PyImport_Import(module);
     if (imported == nullptr) return nullptr;
-    found = PyObject_GetAttr(imported, name);
+    PyObject* found = PyObject_GetAttr(imported, name);
     Py_DECREF(imported);
     return found;
 }
@@ -274,13 +334,13 @@ PyObject* find_class(PyObject* module, PyObject* name) noexcept {
 // The member of that value, from the table that the enum itself reads first. nullptr without an
 // exception: the enum must be called. A new reference.
 PyObject* member_of(PyObject* type, PyObject* value) noexcept {
-    static PyObject* table_name = nullptr;
-    if (table_name == nullptr) table_name = PyUnicode_InternFromString("_value2member_map_");
-    PyObject* table = table_name == nullptr ? nullptr : PyObject_GetAttr(type, table_name);
-    PyObject* member = table != nullptr && PyDict_CheckExact(table)
-                           ? Py_XNewRef(PyDict_GetItemWithError(table, value))
+    static Kept kept;
+    PyObject* table_name = interned(kept, "_value2member_map_");
+    PyObject* members = table_name == nullptr ? nullptr : PyObject_GetAttr(type, table_name);
+    PyObject* member = members != nullptr && PyDict_CheckExact(members)
+                           ? entry_of(members, value).release()
                            : nullptr;
-    Py_XDECREF(table);
+    Py_XDECREF(members);
     if (member == nullptr) PyErr_Clear();
     return member;
 }
@@ -312,13 +372,13 @@ bool Unpacker::read_class(Known& out) noexcept {
     Py_XDECREF(name);
     if (type == nullptr) return false;
     auto* made = reinterpret_cast<PyTypeObject*>(type);
-    const Plan* plan = known_plan(made);
+    const Plan* plan = plans_.find(made);
     if (plan == nullptr) {
         if (make_plan(made) == Done::failed) {
             Py_DECREF(type);
             return false;
         }
-        plan = known_plan(made);
+        plan = plans_.find(made);
     }
     out = {made, PlanKind::none, 0, nullptr};
     if (plan != nullptr) out = {made, plan->kind, plan->fields, Py_XNewRef(plan->slots)};
@@ -332,8 +392,8 @@ bool Unpacker::read_class(Known& out) noexcept {
 PyObject* Unpacker::new_object(const Known& known, bool direct) noexcept {
     PyObject* made;
     if (direct) {
-        static PyObject* none = nullptr;
-        if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
+        PyObject* none = empty_tuple();
+        if (none == nullptr) return nullptr;
         made = PyBaseObject_Type.tp_new(known.type, none, nullptr);
     } else {
         made = PyObject_CallMethod(reinterpret_cast<PyObject*>(known.type), "__new__", "O",

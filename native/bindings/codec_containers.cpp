@@ -1,5 +1,6 @@
 // The walk over an object that is being packed. It runs no Python code, keeps the GIL, and turns
-// the garbage collector off. So no object changes while it is written.
+// the garbage collector off. So no object changes while it is written. Without the GIL, it walks
+// over copies of what other threads may change (Stills).
 #include "bindings/codec_packed.hpp"
 #include "bindings/codec_scalar_types.hpp"
 
@@ -168,7 +169,7 @@ bool Packer::write_text(PyObject* object) noexcept {
         nodes_.run(PyUnicode_DATA(object), static_cast<std::size_t>(n));
         return true;
     }
-    if (n * width > kValueBytes && Py_REFCNT(object) != 1) {
+    if (n * width > kValueBytes && !is_met_once(object)) {
         const u64 met = memo_.meet(object, nodes_.size());
         if (met == Memo::kFailed) return false;
         if (met != Memo::kNew) return write_again(object, met, false);
@@ -182,7 +183,7 @@ bool Packer::write_text(PyObject* object) noexcept {
 
 bool Packer::write_bytes(PyObject* object) noexcept {
     const Py_ssize_t n = PyBytes_GET_SIZE(object);
-    if (n > kValueBytes && Py_REFCNT(object) != 1) {
+    if (n > kValueBytes && !is_met_once(object)) {
         const u64 met = memo_.meet(object, nodes_.size());
         if (met == Memo::kFailed) return false;
         if (met != Memo::kNew) return write_again(object, met, false);
@@ -240,8 +241,9 @@ bool Packer::add_part(PyObject* object) noexcept {
     return write_part(index);
 }
 
-bool Packer::write_dict(PyObject* dict, int depth) noexcept {
-    if (!nodes_.room(1 + kCountBytes)) return false;
+bool Packer::write_dict(PyObject* object, int depth) noexcept {
+    PyObject* dict = stills_.of(object);
+    if (dict == nullptr || !nodes_.room(1 + kCountBytes)) return false;
     nodes_.node(Node::dict);
     nodes_.count(static_cast<u64>(PyDict_GET_SIZE(dict)));
     PyObject *key, *value;
@@ -252,8 +254,9 @@ bool Packer::write_dict(PyObject* dict, int depth) noexcept {
     return true;
 }
 
-bool Packer::write_set(Node node, PyObject* set, int depth) noexcept {
-    if (!nodes_.room(1 + kCountBytes)) return false;
+bool Packer::write_set(Node node, PyObject* object, int depth) noexcept {
+    PyObject* set = node == Node::set ? stills_.of(object) : object;
+    if (set == nullptr || !nodes_.room(1 + kCountBytes)) return false;
     nodes_.node(node);
     nodes_.count(static_cast<u64>(PySet_GET_SIZE(set)));
     return each_of_set(set, [&](PyObject* item) { return write(item, depth + 1, true); });
@@ -300,7 +303,7 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
         const Done done = write_of_class(object, depth);
         if (done != Done::no) return done == Done::yes;
     }
-    if (Py_REFCNT(object) != 1) {
+    if (!is_met_once(object)) {
         const u64 met =
             memo_.meet(object, is_node ? u64{nodes_.size()} : kPartOfMemo | u64{objects_.size()});
         if (met == Memo::kFailed) return false;
@@ -308,12 +311,17 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
     }
     if (type == &PyDict_Type) return write_dict(object, depth);
     if (type == &PyList_Type || type == &PyTuple_Type) {
+        if constexpr (Stills::kCopies) {
+            object = stills_.of(object);  // a tuple
+            if (object == nullptr) return false;
+        }
         const Py_ssize_t n = Py_SIZE(object);
         if (!nodes_.room(1 + kCountBytes)) return false;
         nodes_.node(type == &PyList_Type ? Node::list : Node::tuple);
         nodes_.count(static_cast<u64>(n));
-        PyObject** items = type == &PyList_Type ? reinterpret_cast<PyListObject*>(object)->ob_item
-                                                : reinterpret_cast<PyTupleObject*>(object)->ob_item;
+        PyObject** items = type == &PyList_Type && !Stills::kCopies
+                               ? reinterpret_cast<PyListObject*>(object)->ob_item
+                               : reinterpret_cast<PyTupleObject*>(object)->ob_item;
         const bool key = in_key && type == &PyTuple_Type;
         for (Py_ssize_t i = 0; i < n; ++i) {
             if (!write(items[i], depth + 1, key)) return false;
@@ -322,29 +330,13 @@ bool Packer::write(PyObject* object, int depth, bool in_key) noexcept {
     }
     if (type == &PySet_Type) return write_set(Node::set, object, depth);
     if (type == &PyFrozenSet_Type) return write_set(Node::frozen_set, object, depth);
-    if (type == &PyByteArray_Type)
+    if (type == &PyByteArray_Type) {
+        const Section section(object);
         return write_run(Node::byte_array, PyByteArray_AS_STRING(object),
                          PyByteArray_GET_SIZE(object));
+    }
     return add_part(object);
 }
-
-namespace {
-
-// The collector runs finalizers, which could change the objects of the walk.
-class WithoutCollector {
-  public:
-    WithoutCollector() noexcept : on_(PyGC_Disable() != 0) {}
-    WithoutCollector(const WithoutCollector&) = delete;
-    WithoutCollector& operator=(const WithoutCollector&) = delete;
-    ~WithoutCollector() {
-        if (on_) PyGC_Enable();
-    }
-
-  private:
-    bool on_;
-};
-
-}  // namespace
 
 // ---- the complete object ------------------------------------------------------------------------
 

@@ -35,16 +35,41 @@ struct Remembered {
     PyObject* dtype = nullptr;
     PyObject* names = nullptr;  // `dtype.names = …` changes a dtype in place
     PyObject* bytes = nullptr;  // form and what follows
+    [[no_unique_address]] Attempt attempt;
 
     void set(PyArray_Descr* new_dtype, PyObject* new_bytes) noexcept {
         // The old ones are released last: their destructors may call this again.
+        Attempt::Inside inside(attempt);
+        if (!inside) return;
         PyObject* old_dtype =
             std::exchange(dtype, Py_NewRef(reinterpret_cast<PyObject*>(new_dtype)));
         PyObject* old_names = std::exchange(names, Py_XNewRef(names_of(new_dtype)));
         PyObject* old_bytes = std::exchange(bytes, Py_NewRef(new_bytes));
+        inside.leave();
         Py_XDECREF(old_dtype);
         Py_XDECREF(old_names);
         Py_XDECREF(old_bytes);
+    }
+    // The bytes of a dtype, if it is the one here.
+    Item find(PyArray_Descr* of) noexcept {
+        const Attempt::Inside inside(attempt);
+        return inside && dtype == reinterpret_cast<PyObject*>(of) && names == names_of(of)
+                   ? kept_here(bytes)
+                   : Item(nullptr);
+    }
+    // The dtype of these bytes, and whether it has names: a new reference, or nullptr.
+    PyArray_Descr* find(u8 form, const unsigned char* data, std::uint16_t n,
+                        bool& has_names) noexcept {
+        const Attempt::Inside inside(attempt);
+        if (!inside || bytes == nullptr || PyBytes_GET_SIZE(bytes) != Py_ssize_t{n} + 1 ||
+            PyBytes_AS_STRING(bytes)[0] != static_cast<char>(form) ||
+            std::memcmp(PyBytes_AS_STRING(bytes) + 1, data, n) != 0)
+            return nullptr;
+        auto* known = reinterpret_cast<PyArray_Descr*>(dtype);
+        PyObject* now = names_of(known);
+        has_names = now != nullptr;
+        return has_names && now != names ? nullptr
+                                         : reinterpret_cast<PyArray_Descr*>(Py_NewRef(dtype));
     }
     static PyObject* names_of(PyArray_Descr* d) noexcept {
         return PyDataType_ISLEGACY(d) ? PyDataType_NAMES(d) : nullptr;
@@ -110,13 +135,24 @@ PyObject* spell(PyArray_Descr* dtype) noexcept {
     return with_head(Form::pickled, plain_dumps(object));
 }
 
+// What `spell` gives, or gave for the same dtype. nullptr with an exception set.
+Item spelled(PyArray_Descr* dtype) noexcept {
+    Item known = written.find(dtype);
+    if (known.get() != nullptr) return known;
+    PyObject* bytes = spell(dtype);
+    if (bytes == nullptr) return Item(nullptr);
+    written.set(dtype, bytes);
+    return also_cached(bytes);
+}
+
 // ast.literal_eval: constants and containers of constants; it runs no code.
 PyObject* evaluate(PyObject* text) noexcept {
-    static PyObject* literal_eval = nullptr;
+    static Kept kept;
+    PyObject* literal_eval = kept.get();
     if (literal_eval == nullptr) {
         PyObject* module = PyImport_ImportModule("ast");
         if (module == nullptr) return nullptr;
-        literal_eval = PyObject_GetAttrString(module, "literal_eval");
+        literal_eval = kept.keep(PyObject_GetAttrString(module, "literal_eval"));
         Py_DECREF(module);
         if (literal_eval == nullptr) return nullptr;
     }
@@ -189,15 +225,10 @@ bool write_dtype(PyArray_Descr* dtype, Writer& to) noexcept {
         return to.put(Form::sized) && to.put(static_cast<u8>(type)) &&
                to.put(static_cast<u32>(PyDataType_ELSIZE(dtype)));
     }
-    auto* object = reinterpret_cast<PyObject*>(dtype);
-    if (written.dtype != object || written.names != Remembered::names_of(dtype)) {
-        PyObject* bytes = spell(dtype);
-        if (bytes == nullptr) return false;
-        written.set(dtype, bytes);
-        Py_DECREF(bytes);
-    }
-    return to.put(PyBytes_AS_STRING(written.bytes),
-                  static_cast<std::size_t>(PyBytes_GET_SIZE(written.bytes)));
+    const Item bytes = spelled(dtype);
+    return bytes.get() != nullptr &&
+           to.put(PyBytes_AS_STRING(bytes.get()),
+                  static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.get())));
 }
 
 int goes_without_pickle(PyArray_Descr* dtype) noexcept {
@@ -205,9 +236,13 @@ int goes_without_pickle(PyArray_Descr* dtype) noexcept {
     unsigned char few[16];
     Writer to(few, few + sizeof few);
     // Short forms fit. What does not fit is remembered.
-    const bool fits = write_dtype(dtype, to);
-    if (!fits && PyErr_Occurred()) return -1;
-    const u8 form = fits ? few[0] : static_cast<u8>(PyBytes_AS_STRING(written.bytes)[0]);
+    if (!write_dtype(dtype, to)) {
+        if (PyErr_Occurred()) return -1;
+        const Item bytes = spelled(dtype);
+        if (bytes.get() == nullptr) return -1;
+        few[0] = static_cast<unsigned char>(PyBytes_AS_STRING(bytes.get())[0]);
+    }
+    const u8 form = few[0];
     return form != static_cast<u8>(Form::pickled) ? 1 : 0;
 }
 
@@ -242,15 +277,15 @@ PyArray_Descr* read_dtype(const PoolPtr& pool, Reader& from) noexcept {
             if (!from.get(n)) return refuse(pool);
             const unsigned char* data = from.take(n);
             if (data == nullptr) return refuse(pool);
-            if (read.bytes != nullptr && PyBytes_GET_SIZE(read.bytes) == Py_ssize_t{n} + 1 &&
-                PyBytes_AS_STRING(read.bytes)[0] == static_cast<char>(form) &&
-                std::memcmp(PyBytes_AS_STRING(read.bytes) + 1, data, n) == 0 &&
-                (form != Form::pickled || !pool->others_may_write)) {
-                auto* dtype = reinterpret_cast<PyArray_Descr*>(read.dtype);
-                if (Remembered::names_of(dtype) == nullptr)
-                    return reinterpret_cast<PyArray_Descr*>(Py_NewRef(read.dtype));
-                if (Remembered::names_of(dtype) == read.names)
-                    return PyArray_DescrNew(dtype);  // each array may rename its own
+            if (form != Form::pickled || !pool->others_may_write) {
+                bool has_names = false;
+                PyArray_Descr* known = read.find(form_byte, data, n, has_names);
+                if (known != nullptr && !has_names) return known;
+                if (known != nullptr) {
+                    PyArray_Descr* copy = PyArray_DescrNew(known);  // each array may rename its own
+                    Py_DECREF(known);
+                    return copy;
+                }
             }
             PyArray_Descr* dtype = unspell(pool, form, data, n);
             if (dtype == nullptr) return nullptr;

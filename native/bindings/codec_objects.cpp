@@ -26,18 +26,19 @@ PyObject* wrong_object(const PoolPtr& pool) noexcept {
 }
 
 // pickle.dumps and pickle.loads, found once.
-PyObject* pickle_function(const char* name, PyObject*& cache) noexcept {
-    if (cache == nullptr) {
+PyObject* pickle_function(const char* name, Kept& cache) noexcept {
+    PyObject* known = cache.get();
+    if (known == nullptr) {
         PyObject* module = PyImport_ImportModule("pickle");
         if (module == nullptr) return nullptr;
-        cache = PyObject_GetAttrString(module, name);
+        known = cache.keep(PyObject_GetAttrString(module, name));
         Py_DECREF(module);
     }
-    return cache;
+    return known;
 }
 
 // It contains no arrays, so the codec hook (written in Python) would do nothing.
-bool is_plain(PyObject* object, int& budget, int depth) noexcept {
+bool is_plain(PyObject* object, int& budget, int depth, Stills& stills) noexcept {
     if (--budget < 0 || depth > 8) return false;
     PyTypeObject* type = Py_TYPE(object);
     if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type ||
@@ -46,23 +47,27 @@ bool is_plain(PyObject* object, int& budget, int depth) noexcept {
         return true;
     }
     if (type == &PyDict_Type) {
-        PyObject *key, *value;
+        if (PyDict_GET_SIZE(object) > budget) return false;  // before it is copied
+        PyObject *key, *value, *still = stills.of(object);
         Py_ssize_t at = 0;
-        while (PyDict_Next(object, &at, &key, &value)) {
-            if (!is_plain(key, budget, depth + 1) || !is_plain(value, budget, depth + 1))
+        while (still != nullptr && PyDict_Next(still, &at, &key, &value)) {
+            if (!is_plain(key, budget, depth + 1, stills) ||
+                !is_plain(value, budget, depth + 1, stills))
                 return false;
         }
-        return true;
+        return still != nullptr;
     }
     if (type == &PyList_Type) {
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
-            if (!is_plain(PyList_GET_ITEM(object, i), budget, depth + 1)) return false;
+            const Item item = item_of(object, i);
+            if (Stills::kCopies && item.get() == nullptr) return false;
+            if (!is_plain(item.get(), budget, depth + 1, stills)) return false;
         }
         return true;
     }
     if (type == &PyTuple_Type) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(object); ++i) {
-            if (!is_plain(PyTuple_GET_ITEM(object, i), budget, depth + 1)) return false;
+            if (!is_plain(PyTuple_GET_ITEM(object, i), budget, depth + 1, stills)) return false;
         }
         return true;
     }
@@ -130,11 +135,12 @@ namespace {
 
 // pickle.loads. `buffers`: a list.
 PyObject* loads(PyObject* pickle, PyObject* buffers) noexcept {
-    static PyObject* function = nullptr;
-    static PyObject* names = nullptr;
-    if (pickle_function("loads", function) == nullptr) return nullptr;
+    static Kept kept, kept_names;
+    PyObject* function = pickle_function("loads", kept);
+    if (function == nullptr) return nullptr;
     if (PyList_GET_SIZE(buffers) == 0) return PyObject_CallOneArg(function, pickle);
-    if (names == nullptr) names = Py_BuildValue("(s)", "buffers");
+    PyObject* names = kept_names.get();
+    if (names == nullptr) names = kept_names.keep(Py_BuildValue("(s)", "buffers"));
     PyObject* arguments[] = {pickle, buffers};
     return names == nullptr ? nullptr : PyObject_Vectorcall(function, arguments, 1, names);
 }
@@ -188,13 +194,18 @@ bool Views::add(PyObject* buffer) noexcept {
 
 bool is_plain(PyObject* object) noexcept {
     int budget = 64;
-    return is_plain(object, budget, 0);
+    Stills stills;
+    const bool plain = is_plain(object, budget, 0, stills);
+    if (Stills::kCopies && !plain) PyErr_Clear();  // no memory for a copy
+    return plain;
 }
 
 PyObject* plain_dumps(PyObject* object) noexcept {
-    static PyObject* dumps = nullptr;
-    static PyObject* protocol = PyLong_FromLong(5);
-    if (pickle_function("dumps", dumps) == nullptr) return nullptr;
+    static Kept kept, kept_protocol;
+    PyObject* dumps = pickle_function("dumps", kept);
+    PyObject* protocol = kept_protocol.get();
+    if (protocol == nullptr) protocol = kept_protocol.keep(PyLong_FromLong(5));
+    if (dumps == nullptr || protocol == nullptr) return nullptr;
     PyObject* arguments[] = {object, protocol};
     PyObject* data = PyObject_Vectorcall(dumps, arguments, 2, nullptr);
     if (data != nullptr && !PyBytes_CheckExact(data)) {
@@ -205,8 +216,9 @@ PyObject* plain_dumps(PyObject* object) noexcept {
 }
 
 PyObject* plain_loads(PyObject* bytes) noexcept {
-    static PyObject* loads = nullptr;
-    return pickle_function("loads", loads) == nullptr ? nullptr : PyObject_CallOneArg(loads, bytes);
+    static Kept kept;
+    PyObject* loads = pickle_function("loads", kept);
+    return loads == nullptr ? nullptr : PyObject_CallOneArg(loads, bytes);
 }
 
 // ---- encoding -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@
 #pragma once
 #include "bindings/codec.hpp"
 #include "bindings/few.hpp"
+#include "bindings/free_threading.hpp"
 #include "bindings/numpy_api.hpp"
 
 namespace onecopy::py {
@@ -155,8 +156,8 @@ inline std::size_t count_bytes(u64 n) noexcept {
 class Memo {
   public:
     struct Seen {
-        PyObject*
-            object;  // borrowed: the walk runs no code, so the object lives as long as the walk
+        PyObject* object;  // borrowed: the walk runs no code, so the object lives as long as the
+                           // walk (without the GIL: what it lies in is kept as long)
         u64 where;
     };
     Memo() = default;
@@ -203,6 +204,27 @@ struct Plan {
     PyObject* name = nullptr;
     PyObject* slots = nullptr;  // a tuple of member descriptors: where the fields are
 };
+// The plans that a message uses. With the GIL, they are those of the table: a walk runs no code,
+// and only code makes plans. Otherwise another thread may replace one of the table at any time, so
+// they are copied, with references of their own.
+#ifdef Py_GIL_DISABLED
+class OwnPlans {
+  public:
+    OwnPlans() = default;
+    OwnPlans(const OwnPlans&) = delete;
+    OwnPlans& operator=(const OwnPlans&) = delete;
+    ~OwnPlans();
+    // The plan of a class; nullptr: it has none now.
+    const Plan* find(PyTypeObject* type) noexcept;
+
+  private:
+    Few<Plan*, 4> all_;
+};
+#else
+struct OwnPlans {
+    const Plan* find(PyTypeObject* type) noexcept;
+};
+#endif
 // Asks Python for the plan of a class. yes: it has a plan now, which may be to pickle it. no: the
 // plan cannot be kept.
 Done make_plan(PyTypeObject* type) noexcept;
@@ -268,8 +290,8 @@ class Packer {
     bool write_text(PyObject* object) noexcept;
     bool write_bytes(PyObject* object) noexcept;
     bool write_run(Node node, const char* from, Py_ssize_t n) noexcept;
-    bool write_dict(PyObject* dict, int depth) noexcept;
-    bool write_set(Node node, PyObject* set, int depth) noexcept;
+    bool write_dict(PyObject* object, int depth) noexcept;
+    bool write_set(Node node, PyObject* object, int depth) noexcept;
     bool write_part(u64 index) noexcept;
     bool add_part(PyObject* object) noexcept;
     bool write_again(PyObject* object, u64 where, bool in_key) noexcept;
@@ -337,6 +359,8 @@ class Packer {
     Few<PyTypeObject*, 4> classes_;  // borrowed: of objects that the walk has seen
     Few<u64, 4> open_;         // places of objects that are being written and must be complete
     Few<PyObject*, 2> zones_;  // borrowed: of dates and times in `objects_`
+    [[no_unique_address]] Stills stills_;
+    [[no_unique_address]] OwnPlans plans_;
     Bytes nodes_;
     Memo memo_;
     Few<Part, 4> objects_;
@@ -431,6 +455,7 @@ class Unpacker {
     u64 elements_left_ = 0;
     Few<PyObject*, 4> parts_;
     Few<u32, 4> pickled_;  // for each part that is pickled: its number, then which element it is
+    [[no_unique_address]] OwnPlans plans_;
     Few<Met, 4> met_;
     Few<Known, 4> classes_;
     Few<PyObject*, 2> zones_;

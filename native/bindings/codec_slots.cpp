@@ -40,24 +40,61 @@ bool are_fields_of(PyTypeObject* type, PyObject* slots) noexcept {
 
 namespace {
 
-// How many fields are set.
-u64 count_fields(PyObject* object, PyObject* slots) noexcept {
-    u64 count = 0;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(slots); ++i)
-        count += field_at(object, PyTuple_GET_ITEM(slots, i)) != nullptr;
-    return count;
-}
+// The fields of an object. Without the GIL, they are read once: another thread may set them.
+#ifdef Py_GIL_DISABLED
+class Fields {
+  public:
+    Fields(Stills& stills, PyObject* object, PyObject* slots) noexcept {
+        for (Py_ssize_t i = 0; is_complete_ && i < PyTuple_GET_SIZE(slots); ++i) {
+            PyObject* value = stills.of(object, field_at(object, PyTuple_GET_ITEM(slots, i)));
+            is_complete_ = !PyErr_Occurred() && values_.add(value);
+            count_ += value != nullptr;
+        }
+    }
+    bool is_complete() const noexcept { return is_complete_; }  // false: MemoryError is set
+    u64 count() const noexcept { return count_; }               // of those that are set
+    PyObject* operator[](Py_ssize_t i) const noexcept {
+        return values_[static_cast<std::size_t>(i)];
+    }
+
+  private:
+    Few<PyObject*, 8> values_;
+    u64 count_ = 0;
+    bool is_complete_ = true;
+};
+#else
+class Fields {
+  public:
+    Fields(Stills&, PyObject* object, PyObject* slots) noexcept : object_(object), slots_(slots) {}
+    bool is_complete() const noexcept { return true; }
+    u64 count() const noexcept {
+        u64 count = 0;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(slots_); ++i)
+            count += (*this)[i] != nullptr;
+        return count;
+    }
+    PyObject* operator[](Py_ssize_t i) const noexcept {
+        return field_at(object_, PyTuple_GET_ITEM(slots_, i));
+    }
+
+  private:
+    PyObject *object_, *slots_;
+};
+#endif
 
 }  // namespace
 
 Done Packer::write_slotted(PyObject* object, PyTypeObject* type, const Plan& plan,
                            int depth) noexcept {
     if (const Done met = meet(object); met != Done::no) return met;
-    if (!write_class(type, plan, Node::slotted) || !nodes_.room(kCountBytes)) return Done::failed;
-    nodes_.count(count_fields(object, plan.slots));
+    const Fields fields(stills_, object, plan.slots);
+    if (!fields.is_complete() || !write_class(type, plan, Node::slotted) ||
+        !nodes_.room(kCountBytes))
+        return Done::failed;
+    nodes_.count(fields.count());
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(plan.slots); ++i) {
         PyObject* slot = PyTuple_GET_ITEM(plan.slots, i);
-        PyObject* value = field_at(object, slot);
+        PyObject* value = fields[i];
         if (value == nullptr) continue;
         if (!write_text(PyDescr_NAME(slot)) || !write(value, depth + 1, false)) return Done::failed;
     }
@@ -66,21 +103,23 @@ Done Packer::write_slotted(PyObject* object, PyTypeObject* type, const Plan& pla
 
 Done Packer::write_frozen(PyObject* object, PyTypeObject* type, const Plan& plan,
                           int depth) noexcept {
-    if (count_fields(object, plan.slots) != plan.fields)
-        return Done::no;  // pickle raises the error
+    const Fields fields(stills_, object, plan.slots);
+    if (!fields.is_complete()) return Done::failed;
+    if (fields.count() != plan.fields) return Done::no;  // pickle raises the error
     if (const Done met = meet(object); met != Done::no) return met;
     if (!write_class(type, plan, Node::frozen) || !nodes_.room(kCountBytes)) return Done::failed;
     nodes_.count(plan.fields);
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(plan.slots); ++i) {
-        if (!write(field_at(object, PyTuple_GET_ITEM(plan.slots, i)), depth + 1, false))
-            return Done::failed;
+        if (!write(fields[i], depth + 1, false)) return Done::failed;
     }
     return Done::yes;
 }
 
 Done Packer::write_called(PyObject* object, PyTypeObject* type, const Plan& plan,
                           int depth) noexcept {
-    if (count_fields(object, plan.slots) != plan.fields) return Done::no;
+    const Fields fields(stills_, object, plan.slots);
+    if (!fields.is_complete()) return Done::failed;
+    if (fields.count() != plan.fields) return Done::no;
     if (const Done met = begin_whole(object); met != Done::no) return met;
     const bool by_name = plan.kind == PlanKind::called_by_name;
     if (!write_class(type, plan, by_name ? Node::called_by_name : Node::called) ||
@@ -90,7 +129,7 @@ Done Packer::write_called(PyObject* object, PyTypeObject* type, const Plan& plan
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(plan.slots); ++i) {
         PyObject* slot = PyTuple_GET_ITEM(plan.slots, i);
         if (by_name && !write_text(PyDescr_NAME(slot))) return Done::failed;
-        if (!write(field_at(object, slot), depth + 1, false)) return Done::failed;
+        if (!write(fields[i], depth + 1, false)) return Done::failed;
     }
     open_.drop();
     return Done::yes;

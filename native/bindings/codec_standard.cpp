@@ -40,7 +40,7 @@ enum class Zone : u8 { offset = 1, named, key };
 // Classes that are looked up when an object of that name is met.
 struct Class {
     const char *module, *name;
-    PyObject* type = nullptr;
+    Kept type;
 };
 Class classes[] = {{"uuid", "UUID"},         {"decimal", "Decimal"},
                    {"pathlib", "PosixPath"}, {"pathlib", "PurePosixPath"},
@@ -48,18 +48,23 @@ Class classes[] = {{"uuid", "UUID"},         {"decimal", "Decimal"},
 
 // Borrowed; nullptr with an exception set.
 PyObject* get(Class& known) noexcept {
-    if (known.type == nullptr) {
+    PyObject* type = known.type.get();
+    if (type == nullptr) {
         PyObject* module = PyImport_ImportModule(known.module);
         if (module == nullptr) return nullptr;
-        known.type = PyObject_GetAttrString(module, known.name);
+        type = known.type.keep(PyObject_GetAttrString(module, known.name));
         Py_DECREF(module);
     }
-    return known.type;
+    return type;
 }
 
 bool has_times() noexcept {
-    if (PyDateTimeAPI == nullptr) PyDateTime_IMPORT;
-    return PyDateTimeAPI != nullptr;
+    // Several threads may write it, all of them the same.
+    if (relaxed(PyDateTimeAPI) == nullptr) {
+        auto* api = static_cast<PyDateTime_CAPI*>(PyCapsule_Import(PyDateTime_CAPSULE_NAME, 0));
+        set_relaxed(PyDateTimeAPI, api);
+    }
+    return relaxed(PyDateTimeAPI) != nullptr;
 }
 
 // The byte for a time zone. With kZone, the zone follows.
@@ -74,10 +79,11 @@ bool is_named(PyTypeObject* type, const char* name) noexcept {
 
 // SafeUUID.unknown: borrowed; nullptr with an exception set.
 PyObject* unknown_safety() noexcept {
-    static PyObject* unknown = nullptr;
+    static Kept kept;
+    PyObject* unknown = kept.get();
     if (unknown == nullptr) {
         PyObject* type = get(classes[4]);
-        if (type != nullptr) unknown = PyObject_GetAttrString(type, "unknown");
+        if (type != nullptr) unknown = kept.keep(PyObject_GetAttrString(type, "unknown"));
     }
     return unknown;
 }
@@ -115,8 +121,12 @@ PyObject* key_of_zone(PyObject* zone) noexcept {
         PyObject *zone, *key;
     } known[4];
     static std::size_t next = 0;
-    for (const auto& one : known) {
-        if (one.zone == zone) return Py_NewRef(one.key);
+    static Attempt attempt;
+    {
+        const Attempt::Inside inside(attempt);
+        for (const auto& one : known) {
+            if (inside && one.zone == zone) return Py_NewRef(one.key);
+        }
     }
     PyObject* reduced = PyObject_CallMethod(zone, "__reduce__", nullptr);
     PyObject* arguments =
@@ -130,10 +140,15 @@ PyObject* key_of_zone(PyObject* zone) noexcept {
         if (cached != 1 || !PyUnicode_CheckExact(key)) key = nullptr;
     }
     if (key != nullptr) {
-        auto& place = known[next++ % 4];
-        Py_XSETREF(place.zone, Py_NewRef(zone));
-        Py_XSETREF(place.key, Py_NewRef(key));
+        PyObject *old_zone = nullptr, *old_key = nullptr;
+        if (const Attempt::Inside inside(attempt); inside) {
+            auto& place = known[next++ % 4];
+            old_zone = std::exchange(place.zone, Py_NewRef(zone));
+            old_key = std::exchange(place.key, Py_NewRef(key));
+        }
         Py_INCREF(key);
+        Py_XDECREF(old_zone);
+        Py_XDECREF(old_key);
     }
     Py_XDECREF(reduced);
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_MemoryError)) PyErr_Clear();
@@ -320,14 +335,12 @@ PyObject* made_or_wrong(const PoolPtr& pool, PyObject* made) noexcept {
 PyObject* make_uuid(const unsigned char* data) noexcept {
     PyObject* type = get(classes[0]);
     PyObject* unknown = type == nullptr ? nullptr : unknown_safety();
-    static PyObject *number_name = nullptr, *safety_name = nullptr, *none = nullptr;
     if (unknown == nullptr) return nullptr;
-    if (none == nullptr) {
-        number_name = PyUnicode_InternFromString("int");
-        safety_name = PyUnicode_InternFromString("is_safe");
-        if (number_name == nullptr || safety_name == nullptr) return nullptr;
-        if ((none = PyTuple_New(0)) == nullptr) return nullptr;
-    }
+    static Kept kept_number, kept_safety;
+    PyObject* number_name = interned(kept_number, "int");
+    PyObject* safety_name = interned(kept_safety, "is_safe");
+    PyObject* none = empty_tuple();
+    if (number_name == nullptr || safety_name == nullptr || none == nullptr) return nullptr;
     PyObject* number = _PyLong_FromByteArray(data, 16, 1, 0);
     PyObject* made = number == nullptr ? nullptr
                                        : PyBaseObject_Type.tp_new(

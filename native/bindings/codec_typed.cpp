@@ -85,6 +85,14 @@ PyObject* refuse(const TypeNode& node, PyObject* object, Refusal& why,
 
 // ---- the walk -----------------------------------------------------------------------------------
 
+// A list or dict that is checked and sent: a new reference. Without the GIL it is a copy, because
+// another thread could change what was checked.
+PyObject* own_copy(PyObject* object) noexcept {
+    if constexpr (!Stills::kCopies) return Py_NewRef(object);
+    return PyList_CheckExact(object) ? PyList_GetSlice(object, 0, PY_SSIZE_T_MAX)
+                                     : PyDict_Copy(object);
+}
+
 // Both directions: an object is checked; a record, and a container with records, is built again.
 class Walk {
   public:
@@ -193,14 +201,16 @@ PyObject* Walk::array(const TypeNode& node, PyObject* object) noexcept {
 
 PyObject* Walk::list(const TypeNode& node, PyObject* object) noexcept {
     if (!PyList_CheckExact(object)) return refuse(node, object, why_);
-    PyObject* result = Py_NewRef(object);
+    PyObject* result = own_copy(object);
+    if (result == nullptr) return nullptr;
+    object = result;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
         PyObject* item = Py_NewRef(PyList_GET_ITEM(object, i));
         PyObject* changed = change(node.children[0], item);
         if (changed == nullptr) why_.at(i);
         bool sound = changed != nullptr;
         if (sound && changed != item) {
-            if (result == object)
+            if (result == object && !Stills::kCopies)
                 Py_SETREF(result, PyList_GetSlice(object, 0, PyList_GET_SIZE(object)));
             // Takes the reference, also when it fails.
             sound = result != nullptr && PyList_SetItem(result, i, Py_NewRef(changed)) == 0;
@@ -249,7 +259,9 @@ PyObject* Walk::tuple(const TypeNode& node, PyObject* object) noexcept {
 
 PyObject* Walk::dict(const TypeNode& node, PyObject* object) noexcept {
     if (!PyDict_CheckExact(object)) return refuse(node, object, why_);
-    PyObject* result = Py_NewRef(object);
+    PyObject* result = own_copy(object);
+    if (result == nullptr) return nullptr;
+    object = result;
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(object, &at, &key, &value)) {
@@ -267,7 +279,7 @@ PyObject* Walk::dict(const TypeNode& node, PyObject* object) noexcept {
         }
         bool sound = changed != nullptr;
         if (sound && changed != value) {
-            if (result == object) Py_SETREF(result, PyDict_Copy(object));
+            if (result == object && !Stills::kCopies) Py_SETREF(result, PyDict_Copy(object));
             sound = result != nullptr && PyDict_SetItem(result, key, changed) == 0;
         }
         Py_XDECREF(same);
@@ -315,6 +327,8 @@ PyObject* Walk::to_tuple(const TypeNode& node, PyObject* object) noexcept {
                           ? ", a subclass: it would arrive as the class itself"
                           : "");
     }
+    Stills stills;
+    if (is_dict && (object = stills.of(object)) == nullptr) return nullptr;
     PyObject* result = PyTuple_New(static_cast<Py_ssize_t>(n));
     for (std::size_t i = 0; result != nullptr && i < n; ++i) {
         const TypeNode::Field& f = node.fields[i];
@@ -326,8 +340,9 @@ PyObject* Walk::to_tuple(const TypeNode& node, PyObject* object) noexcept {
         } else if (is_dict) {
             value = Py_XNewRef(PyDict_GetItemWithError(object, f.name));
         } else if (f.offset != 0) {
-            value = Py_XNewRef(
-                *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + f.offset));
+            value = field_of(object, *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) +
+                                                                   f.offset))
+                        .release();
         } else {
             value = PyObject_GenericGetAttr(object, f.name);
         }
@@ -354,8 +369,8 @@ PyObject* Walk::from_tuple(const TypeNode& node, PyObject* object) noexcept {
     const auto n = static_cast<Py_ssize_t>(node.fields.size());
     if (!PyTuple_CheckExact(object) || PyTuple_GET_SIZE(object) != n)
         return refuse(node, object, why_);
-    static PyObject* none = nullptr;
-    if (none == nullptr && (none = PyTuple_New(0)) == nullptr) return nullptr;
+    PyObject* none = empty_tuple();
+    if (none == nullptr) return nullptr;
     PyObject* result = node.form == TypeNode::Form::mapping ? PyDict_New()
                        : node.form == TypeNode::Form::named
                            ? node.type->tp_alloc(node.type, n)
@@ -383,6 +398,8 @@ PyObject* Walk::from_tuple(const TypeNode& node, PyObject* object) noexcept {
 
 PyObject* Walk::partial(const TypeNode& node, PyObject* object) noexcept {
     if (!PyDict_CheckExact(object)) return refuse(node, object, why_);
+    Stills stills;
+    if ((object = stills.of(object)) == nullptr) return nullptr;
     PyObject* result = PyDict_New();
     std::size_t met = 0;
     for (std::size_t i = 0; result != nullptr && i < node.fields.size(); ++i) {

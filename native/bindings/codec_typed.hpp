@@ -119,7 +119,7 @@ class MessageType {
 // The type that a channel's object has; none: the channel is untyped.
 struct Typing {
     nb::object holder;
-    const MessageType* type = nullptr;
+    Shared<const MessageType*> type = nullptr;
     explicit operator bool() const noexcept { return type != nullptr; }
 };
 
@@ -127,7 +127,8 @@ struct Typing {
 template <class Title>
 PyObject* sendable(const Typing& typing, PyObject* object, Title title) noexcept {
     Refusal why;
-    PyObject* plain = typing.type->take_apart(object, why);
+    const MessageType* type = typing.type;
+    PyObject* plain = type->take_apart(object, why);
     if (plain != nullptr) [[likely]]
         return plain;
     if (PyErr_Occurred()) return nullptr;  // the title looks up an attribute, which clears it
@@ -142,10 +143,11 @@ PyObject* sendable(const Typing& typing, PyObject* object, Title title) noexcept
 template <class Title>
 PyObject* received(const Typing& typing, const PoolPtr& pool, const Message& message, Copy how,
                    Title title) noexcept {
-    if (!typing) [[likely]]
+    const MessageType* type = typing.type;
+    if (type == nullptr) [[likely]]
         return decode(pool, message, how);
     Refusal why;
-    PyObject* made = typing.type->receive(pool, message, how, why);
+    PyObject* made = type->receive(pool, message, how, why);
     if (made != nullptr) [[likely]]
         return made;
     if (PyErr_Occurred()) return nullptr;  // as above

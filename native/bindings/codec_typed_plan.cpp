@@ -188,7 +188,10 @@ bool set_type(Typing& typing, nb::handle type) noexcept {
         PyErr_SetString(PyExc_TypeError, "a MessageType is needed");
         return false;
     }
-    typing.holder = nb::borrow(type);
+    if (const auto before = std::exchange(typing.holder, nb::borrow(type)); before.is_valid()) {
+        // Without the GIL, another thread may use it.
+        if constexpr (Stills::kCopies) Py_INCREF(before.ptr());
+    }
     typing.type = made;
     return true;
 }

@@ -15,6 +15,7 @@ struct KnownKey {
     u64 head = 0;  // its first eight bytes
     std::size_t length = 0;
     PyObject* text = nullptr;
+    [[no_unique_address]] Attempt attempt;
 };
 constexpr std::size_t kKnownKeys = 512;  // the number of values of a hash: its upper 9 bits
 constexpr u64 kLongestKnownKey = 32;
@@ -41,16 +42,23 @@ PyObject* key_text(const unsigned char* data, std::size_t n, std::size_t left) n
         mixed = (mixed ^ mixed >> 29 ^ tail) * 0xff51afd7ed558ccd;
     }
     KnownKey& known = known_keys[mixed >> 55];
-    if (known.length == n && known.head == head &&
-        (n <= 8 || std::memcmp(PyUnicode_1BYTE_DATA(known.text), data, n) == 0))
-        return Py_NewRef(known.text);
+    {
+        const Attempt::Inside inside(known.attempt);
+        if (inside && known.length == n && known.head == head &&
+            (n <= 8 || std::memcmp(PyUnicode_1BYTE_DATA(known.text), data, n) == 0))
+            return Py_NewRef(known.text);
+    }
     PyObject* text =
         PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, data, static_cast<Py_ssize_t>(n));
     // The hash too: the str keeps it.
     if (text != nullptr && PyObject_Hash(text) != -1) {
-        known.head = head;
-        known.length = n;
-        Py_XSETREF(known.text, Py_NewRef(text));
+        PyObject* before = nullptr;
+        if (const Attempt::Inside inside(known.attempt); inside) {
+            known.head = head;
+            known.length = n;
+            before = std::exchange(known.text, Py_NewRef(text));
+        }
+        Py_XDECREF(before);
     }
     return text;
 }

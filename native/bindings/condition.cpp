@@ -1,6 +1,7 @@
 #include "locks/condition.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "bindings/methods.hpp"
 #include "bindings/mutex.hpp"
@@ -55,7 +56,27 @@ bool report_death(MutexObject& mutex, nb::handle lock) noexcept {
     return PyErr_Occurred() == nullptr;
 }
 
+// Around a call that uses the lock, from before it is looked at.
+#ifdef Py_GIL_DISABLED
+class PinnedLock {
+  public:
+    explicit PinnedLock(nb::handle lock) noexcept {
+        if (nb::isinstance<MutexObject>(lock) && nb::inst_ready(lock))
+            using_.emplace(*nb::inst_ptr<MutexObject>(lock));
+    }
+
+  private:
+    std::optional<Using> using_;
+};
+#else
+struct PinnedLock {
+    explicit PinnedLock(nb::handle) noexcept {}
+    ~PinnedLock() {}
+};
+#endif
+
 PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexcept {
+    const PinnedLock pinned(lock);
     MutexObject* mutex = lock_of(o, lock);
     if (mutex == nullptr) return nullptr;
     Using call(o), also(*mutex);
@@ -75,6 +96,7 @@ PyObject* wait(ConditionObject& o, nb::handle lock, std::int64_t deadline) noexc
 // One wait of one task (docs/design/0021-asyncio.md). It counts as a call of the condition and of
 // its lock, so a detach in between frees neither before the task has noticed.
 struct StayObject {
+    static constexpr bool kOneAtATime = true;
     nb::object condition, lock;
     ConditionObject* of = nullptr;
     MutexObject* mutex = nullptr;
@@ -115,6 +137,8 @@ bool begin_stay(StayObject& w, nb::handle condition, nb::handle lock, PyObject* 
         return false;
     }
     auto& o = *nb::inst_ptr<ConditionObject>(condition);
+    const Pinned pinned(o);
+    const PinnedLock pinned_lock(lock);
     MutexObject* mutex = lock_of(o, lock);
     if (mutex == nullptr) return false;
     Using call(o), also(*mutex);
@@ -155,6 +179,7 @@ void close_stay(StayObject& w) noexcept {
 }
 
 PyObject* notify(ConditionObject& o, nb::handle lock, Py_ssize_t n) noexcept {
+    const PinnedLock pinned(lock);
     MutexObject* mutex = lock_of(o, lock);
     if (mutex == nullptr) return nullptr;
     if (n < 0) n = 0;

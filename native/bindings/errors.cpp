@@ -31,7 +31,7 @@ constexpr Where kClasses[] = {
     {"queue", "Empty"},
     {"queue", "Full"},
 };
-PyObject* classes[sizeof kClasses / sizeof kClasses[0]];
+Kept classes[sizeof kClasses / sizeof kClasses[0]];
 
 PyObject* raise_os_error(int error, const std::string& path) noexcept {
     errno = error;
@@ -48,13 +48,14 @@ PyObject* raise_os_error(int error, const std::string& path) noexcept {
 
 PyObject* error_class(Error which) noexcept {
     const auto i = static_cast<std::size_t>(which);
-    if (classes[i] == nullptr) {
+    PyObject* kept = classes[i].get();
+    if (kept == nullptr) {
         PyObject* module = PyImport_ImportModule(kClasses[i].module);
         if (module == nullptr) return nullptr;
-        classes[i] = PyObject_GetAttrString(module, kClasses[i].name);
+        kept = classes[i].keep(PyObject_GetAttrString(module, kClasses[i].name));
         Py_DECREF(module);
     }
-    return classes[i];
+    return kept;
 }
 
 PyObject* raise(Error which, const char* format, ...) noexcept {
@@ -110,12 +111,11 @@ namespace {
 
 // Names every pool of this process whose descriptor is lost: usually there is one.
 PyObject* raise_lost(const char* what) noexcept {
-    static std::string pools;  // under the GIL
-    pools.clear();
-    for_each_pool([](Member& m) {
+    std::string pools;
+    for_each_pool([&pools](Member& m) {
         if (!m.file.lost()) return;
         if (!pools.empty()) pools += ", ";
-        pools += (m.path.empty() ? "a pool without a name" : m.path) + " (number " +
+        pools += (m.name().empty() ? "a pool without a name" : m.name()) + " (number " +
                  std::to_string(m.file.number()) + ")";
     });
     return raise(
@@ -226,7 +226,8 @@ std::string advice_on_slots(u32 limit) {
 std::string why_excluded(const Member& m) {
     const std::string slots = std::to_string(m.geo().max_processes);
     const std::string again =
-        m.path.empty() ? "" : ", or open it here again by its path (Pool.open('" + m.path + "'))";
+        m.name().empty() ? ""
+                         : ", or open it here again by its path (Pool.open('" + m.name() + "'))";
     if (m.excluded == Status::no_slot)
         return "all " + slots + " slots of the pool were taken (max_processes=" + slots + "). " +
                advice_on_slots(m.geo().max_processes) + again +
@@ -265,7 +266,8 @@ PyObject* raise_closed(const Member& m, const char* what) noexcept {
         return raise(Error::root,
                      "%s cannot be used: this process is no member of the pool at %s. When it was "
                      "forked, %s. Nothing that it inherited of the pool can be read.",
-                     what, m.path.empty() ? "(unlinked)" : m.path.c_str(), why_excluded(m).c_str());
+                     what, m.name().empty() ? "(unlinked)" : m.name().c_str(),
+                     why_excluded(m).c_str());
     } catch (const std::bad_alloc&) {
         return PyErr_NoMemory();
     }

@@ -42,13 +42,13 @@ PyObject* flush_member(Member& m) {
         Outside outside;
         s = flush_pool(m, why);
     }
-    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.path);
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.name());
 }
 
 PyObject* unlink_member(Member& m) {
     if (m.readonly) return raise_readonly(m.path);
     if (m.excluded != Status::ok) return raise_closed(m, "the pool");
-    if (m.path.empty())
+    if (m.name().empty())
         return raise(Error::pool_not_found,
                      "this pool has no name any more: it was unlinked before. Its members keep it "
                      "until the last one has closed it");
@@ -58,7 +58,7 @@ PyObject* unlink_member(Member& m) {
         WaitOutside p;
         s = unlink_pool(m, why, p);
     }
-    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.path);
+    return s == Status::ok ? Py_NewRef(Py_None) : raise_for_pool(s, why, m.name());
 }
 
 std::string file_name(nb::handle object) {
@@ -128,6 +128,7 @@ PyObject* pool_directory(const std::string& path, bool make) {
 // The lock of a pool directory, for Python code that gives and takes names too. In C, so that no
 // exception of a signal handler comes between taking it and the block that gives it back.
 struct DirectoryLockObject {
+    static constexpr bool kOneAtATime = true;
     std::string directory;
     LockedDirectoryPtr locked;
 };

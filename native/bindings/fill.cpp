@@ -132,6 +132,8 @@ PyObject* fill_array(PyObject* array, char code, PyObject* items) noexcept {
                      Py_TYPE(items)->tp_name);
         return nullptr;
     }
+    Stills stills;
+    if ((items = stills.of(items)) == nullptr) return nullptr;
     Py_buffer memory;
     if (PyObject_GetBuffer(array, &memory, PyBUF_WRITABLE) != 0) return nullptr;
     const bool done = fill_as(code, array, memory, items);

@@ -11,9 +11,27 @@ namespace {
 PyTypeObject* lease_type = nullptr;
 
 // With every array that is handed over, leases are made and dropped: a few are kept for reuse.
+// Without the GIL none: threads would have to agree.
+#ifdef Py_GIL_DISABLED
+LeaseObject* take_spare() noexcept {
+    return nullptr;
+}
+bool keep_spare(LeaseObject*) noexcept {
+    return false;
+}
+#else
 constexpr int kSpareLeases = 64;
 LeaseObject* spare[kSpareLeases];
 int spares = 0;
+LeaseObject* take_spare() noexcept {
+    return spares > 0 ? spare[--spares] : nullptr;
+}
+bool keep_spare(LeaseObject* lease) noexcept {
+    if (spares == kSpareLeases) return false;
+    spare[spares++] = lease;
+    return true;
+}
+#endif
 
 LeaseObject* self_of(PyObject* object) noexcept {
     return reinterpret_cast<LeaseObject*>(object);
@@ -23,11 +41,7 @@ void lease_dealloc(PyObject* object) noexcept {
     LeaseObject* self = self_of(object);
     PyTypeObject* type = Py_TYPE(object);
     self->held.~Held();
-    if (spares < kSpareLeases) {
-        spare[spares++] = self;
-    } else {
-        PyObject_Free(self);
-    }
+    if (!keep_spare(self)) PyObject_Free(self);
     Py_DECREF(type);  // instances of heap types own a reference to their type
 }
 
@@ -117,10 +131,8 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
         raise_corrupt(held.pool(), "a block");
         return nullptr;
     }
-    LeaseObject* self;
-    if (spares > 0) {
-        self = spare[--spares];
-    } else {
+    LeaseObject* self = take_spare();
+    if (self == nullptr) {
         self = static_cast<LeaseObject*>(PyObject_Malloc(sizeof(LeaseObject)));
         if (self == nullptr) {
             PyErr_NoMemory();
@@ -134,7 +146,7 @@ LeaseObject* make_lease(Held held, bool writable) noexcept {
     self->block_length = self->length = info.length;
     self->shared = (info.flags & kFlagShared) != 0;
     // No other process would see stores into a private mapping.
-    self->readonly = self->held.core().readonly || (!writable && !self->shared);
+    new (&self->readonly) Shared<bool>(self->held.core().readonly || (!writable && !self->shared));
     return self;
 }
 

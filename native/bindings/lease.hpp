@@ -12,7 +12,7 @@ struct LeaseObject {
     u64 block_length;
     unsigned char* data;  // the part of it that this lease exports
     u64 length;
-    bool readonly;
+    Shared<bool> readonly;
     bool shared;  // any process may write it, at any time (kFlagShared)
 };
 

@@ -41,11 +41,8 @@ std::vector<std::uint32_t>& harmless() noexcept {
     return harmless_threads.value;
 }
 
-// Needs the GIL: thread states come and go with it. Threads that Python has not started are an
-// exception; their ids are in the list below in any case.
-void note_threads() noexcept {
-    std::vector<std::uint32_t>& all = harmless();
-    if (!os::own_threads(all)) return all.clear();
+// Takes out those that have a thread state. Empty: not all are known. It allocates nothing.
+void take_out_pythons(std::vector<std::uint32_t>& all) noexcept {
     const PyThreadState* mine = PyThreadState_Get();
     PyThreadState* each =
         PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(PyThreadState_Get()));
@@ -55,6 +52,25 @@ void note_threads() noexcept {
         // A thread is being started: its id is not known yet.
         if (std::erase(all, id) == 0 || id == os::own_thread_id()) return all.clear();
     }
+}
+
+// Needs the GIL: thread states come and go with it. Threads that Python has not started are an
+// exception; their ids are in the list below in any case. Without the GIL, the list of thread
+// states is read while all other threads of Python are stopped, as they are within a look at the
+// collector's objects: a thread takes itself off the list before it may run on.
+void note_threads() noexcept {
+    std::vector<std::uint32_t>& all = harmless();
+    if (!os::own_threads(all)) return all.clear();
+#ifdef Py_GIL_DISABLED
+    PyUnstable_GC_VisitObjects(
+        [](PyObject*, void* list) -> int {
+            take_out_pythons(*static_cast<std::vector<std::uint32_t>*>(list));
+            return 0;  // one look is enough
+        },
+        &all);
+#else
+    take_out_pythons(all);
+#endif
     std::sort(all.begin(), all.end());
 }
 

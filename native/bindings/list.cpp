@@ -386,11 +386,12 @@ PyObject* remove(ListObject& o, PyObject* value) noexcept {
 // ---- sorting ------------------------------------------------------------------------------------
 
 Handle handle_behind(const ListObject& o, PyObject* ref) noexcept {
-    if (!is_ref(ref) || !ref_of(ref).held || ref_of(ref).held.pool() != o.pool) {
-        PyErr_SetString(PyExc_TypeError, "that is no reference that the list has given");
-        return 0;
+    if (is_ref(ref)) {
+        auto&& held = look(ref_of(ref).held);
+        if (held && held.pool() == o.pool) return ref_of(ref).handle;
     }
-    return ref_of(ref).handle;
+    PyErr_SetString(PyExc_TypeError, "that is no reference that the list has given");
+    return 0;
 }
 
 // True. False: the list is not what `before` says, or no longer.
@@ -406,9 +407,14 @@ PyObject* reorder(ListObject& o, PyObject* before, PyObject* order) {
     }
     for (Py_ssize_t i = 0; i < n; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        handles[at] = handle_behind(o, PyList_GET_ITEM(before, i));
+        const Item ref = item_of(before, i), number = item_of(order, i);
+        if (ref.get() == nullptr || number.get() == nullptr) {
+            PyErr_SetString(PyExc_RuntimeError, "a list changed while it was read");
+            return nullptr;
+        }
+        handles[at] = handle_behind(o, ref.get());
         if (handles[at] == 0) return nullptr;
-        const Py_ssize_t place = PyLong_AsSsize_t(PyList_GET_ITEM(order, i));
+        const Py_ssize_t place = PyLong_AsSsize_t(number.get());
         if (place < 0 || place >= n) {
             if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a place outside the list");
             return nullptr;

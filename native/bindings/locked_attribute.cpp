@@ -31,11 +31,31 @@ Guarded* guarded(PyObject* object) noexcept {
 }
 
 bool initialized(PyObject* self) noexcept {
-    if (guarded(self)->lock != nullptr) [[likely]]
+    if (relaxed(guarded(self)->lock) != nullptr) [[likely]]
         return true;
     PyErr_Format(PyExc_TypeError, "%.200s.__init__() was not called", Py_TYPE(self)->tp_name);
     return false;
 }
+
+// The object and its lock, for one call on an object that was initialized. Another thread may
+// replace them meanwhile, and the lock that was taken must be released.
+class Both {
+  public:
+    explicit Both(PyObject* self) noexcept {
+        const Section section(self);
+        lock = Py_NewRef(guarded(self)->lock);
+        object = Py_NewRef(guarded(self)->obj);
+        mutex = guarded(self)->mutex;
+    }
+    ~Both() {
+        Py_DECREF(object);
+        Py_DECREF(lock);
+    }
+    Both(const Both&) = delete;
+    Both& operator=(const Both&) = delete;
+    PyObject *object, *lock;
+    MutexObject* mutex;
+};
 
 bool take(PyObject* lock, bool plain) noexcept {
     PyObject* answer = plain ? acquire_mutex(lock) : PyObject_CallMethodNoArgs(lock, acquire_name);
@@ -64,26 +84,20 @@ void give_after_error(PyObject* lock, MutexObject* mutex) noexcept {
     second.restore();
 }
 
-// `act(object)` gives a new reference, or nullptr with an exception; that is the result. The object
-// and the lock are held here: another thread may replace them meanwhile, and the lock that was
-// taken must be released.
+// `act(object)` gives a new reference, or nullptr with an exception; that is the result.
 template <class Act>
 PyObject* under_lock(PyObject* self, Act act) noexcept {
     if (!initialized(self)) return nullptr;
-    PyObject* lock = Py_NewRef(guarded(self)->lock);
-    PyObject* object = Py_NewRef(guarded(self)->obj);
-    MutexObject* mutex = guarded(self)->mutex;
+    const Both here(self);
     PyObject* answer = nullptr;
-    if (take(lock, mutex != nullptr)) {
-        answer = act(object);
+    if (take(here.lock, here.mutex != nullptr)) {
+        answer = act(here.object);
         if (answer == nullptr) {
-            give_after_error(lock, mutex);
-        } else if (!give(lock, mutex)) {
+            give_after_error(here.lock, here.mutex);
+        } else if (!give(here.lock, here.mutex)) {
             Py_CLEAR(answer);
         }
     }
-    Py_DECREF(object);
-    Py_DECREF(lock);
     return answer;
 }
 
@@ -95,10 +109,16 @@ int guarded_init(PyObject* self, PyObject* args, PyObject* keywords) noexcept {
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:Guarded", const_cast<char**>(names),
                                      &object, &lock))
         return -1;
-    guarded(self)->mutex = nullptr;  // before the lock that it belongs to goes
-    Py_XSETREF(guarded(self)->obj, Py_NewRef(object));
-    Py_XSETREF(guarded(self)->lock, Py_NewRef(lock));
-    guarded(self)->mutex = plain_mutex(lock);
+    MutexObject* mutex = plain_mutex(lock);
+    PyObject *old_object, *old_lock;
+    {
+        const Section section(self);
+        old_object = std::exchange(guarded(self)->obj, Py_NewRef(object));
+        old_lock = std::exchange(guarded(self)->lock, Py_NewRef(lock));
+        guarded(self)->mutex = mutex;
+    }
+    Py_XDECREF(old_object);
+    Py_XDECREF(old_lock);
     return 0;
 }
 
@@ -110,8 +130,8 @@ int guarded_traverse(PyObject* self, visitproc visit, void* arg) noexcept {
 }
 int guarded_clear(PyObject* self) noexcept {
     guarded(self)->mutex = nullptr;
-    Py_CLEAR(guarded(self)->obj);
     Py_CLEAR(guarded(self)->lock);
+    Py_CLEAR(guarded(self)->obj);
     return 0;
 }
 void guarded_dealloc(PyObject* self) noexcept {
@@ -123,36 +143,31 @@ void guarded_dealloc(PyObject* self) noexcept {
 }
 
 PyObject* get_obj(PyObject* self, PyObject*) noexcept {
-    return initialized(self) ? Py_NewRef(guarded(self)->obj) : nullptr;
+    if (!initialized(self)) return nullptr;
+    const Both here(self);
+    return Py_NewRef(here.object);
 }
 PyObject* get_lock(PyObject* self, PyObject*) noexcept {
-    return initialized(self) ? Py_NewRef(guarded(self)->lock) : nullptr;
+    if (!initialized(self)) return nullptr;
+    const Both here(self);
+    return Py_NewRef(here.lock);
 }
 PyObject* enter(PyObject* self, PyObject*) noexcept {
     if (!initialized(self)) return nullptr;
-    PyObject* lock = Py_NewRef(guarded(self)->lock);
-    PyObject* answer = guarded(self)->mutex != nullptr
-                           ? acquire_mutex(lock)
-                           : PyObject_CallMethodNoArgs(lock, enter_name);
-    Py_DECREF(lock);
-    return answer;
+    const Both here(self);
+    return here.mutex != nullptr ? acquire_mutex(here.lock)
+                                 : PyObject_CallMethodNoArgs(here.lock, enter_name);
 }
 PyObject* leave(PyObject* self, PyObject* const* args, Py_ssize_t count) noexcept {
     if (!initialized(self)) return nullptr;
+    const Both here(self);
     if (count != 3) {
         PyErr_Format(PyExc_TypeError, "__exit__() takes 3 arguments, not %zd", count);
         return nullptr;
     }
-    PyObject* lock = Py_NewRef(guarded(self)->lock);
-    PyObject* answer;
-    if (guarded(self)->mutex != nullptr) {
-        answer = release_mutex(*guarded(self)->mutex);
-    } else {
-        PyObject* all[] = {lock, args[0], args[1], args[2]};
-        answer = PyObject_VectorcallMethod(exit_name, all, 4, nullptr);
-    }
-    Py_DECREF(lock);
-    return answer;
+    if (here.mutex != nullptr) return release_mutex(*here.mutex);
+    PyObject* all[] = {here.lock, args[0], args[1], args[2]};
+    return PyObject_VectorcallMethod(exit_name, all, 4, nullptr);
 }
 PyObject* get_item(PyObject* self, PyObject* key) noexcept {
     return under_lock(self, [key](PyObject* object) { return PyObject_GetItem(object, key); });
@@ -170,7 +185,8 @@ PyObject* set_item(PyObject* self, PyObject* const* args, Py_ssize_t count) noex
 // `acquire` and `release` are the lock's own, bound to it.
 PyObject* lock_method(PyObject* self, void* name) noexcept {
     if (!initialized(self)) return nullptr;
-    return PyObject_GetAttr(guarded(self)->lock, *static_cast<PyObject**>(name));
+    const Both here(self);
+    return PyObject_GetAttr(here.lock, *static_cast<PyObject**>(name));
 }
 
 PyMethodDef methods[] = {

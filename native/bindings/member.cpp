@@ -212,11 +212,12 @@ void bind_member(nb::module_& m) {
             "handle", [](HoldObject& h) noexcept { return h.handle; }, "The block's number.")
         .def_prop_ro("member",
                      [](HoldObject& h) noexcept {
-                         if (h.held) return result(member_object(h.held.pool()));
+                         auto&& held = look(h.held);
+                         if (held) return result(member_object(held.pool()));
                          return result(raise(Error::stale, "the hold was released"));
                      })
         .def(
-            "release", [](HoldObject& h) noexcept { h.held.release(); },
+            "release", [](HoldObject& h) noexcept { take_out(h.held).release(); },
             "Release the block. Releasing twice does nothing.");
 
     Class<MemberObject>(m, "Member", nb::is_weak_referenceable(),
@@ -254,7 +255,7 @@ void bind_member(nb::module_& m) {
                      })
         .def_prop_ro("path",
                      [](MemberObject& o) noexcept {
-                         const std::string& path = o.pool->core().path;
+                         const std::string& path = o.pool->core().name();
                          return result(PyUnicode_DecodeFSDefaultAndSize(
                              path.data(), static_cast<Py_ssize_t>(path.size())));
                      })

@@ -330,6 +330,29 @@ inline constexpr bool is_self = false;
 template <class T>
 inline constexpr bool is_self<Self<T>> = true;
 
+// Around a call of a method in an interpreter without the GIL. What a channel refers to stays where
+// it is; an object of a class with `kOneAtATime` is used by one thread at a time, as long as that
+// thread does not wait.
+template <class T>
+inline constexpr bool one_at_a_time = requires { T::kOneAtATime; };
+#ifdef Py_GIL_DISABLED
+template <class T>
+auto entered([[maybe_unused]] PyObject* self, [[maybe_unused]] void* object) noexcept {
+    if constexpr (std::is_base_of_v<Channel, T>) {
+        return Using(*static_cast<T*>(object));
+    } else if constexpr (one_at_a_time<T>) {
+        return Section(self);
+    } else {
+        return 0;
+    }
+}
+#else
+template <class T>
+constexpr int entered(PyObject*, void*) noexcept {
+    return 0;
+}
+#endif
+
 // A method: the lambda takes the C++ object, the Python object as nb::handle, or both as Self.
 template <class T, class F>
 PyObject* call_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
@@ -338,6 +361,7 @@ PyObject* call_method(PyObject* self, PyObject* const* args, Py_ssize_t count,
     constexpr auto* kinds = static_cast<typename Split::Arguments*>(nullptr);
     void* object = instance_of(self);
     if (object == nullptr) return nullptr;
+    [[maybe_unused]] const auto entry = entered<T>(self, object);
     if constexpr (std::is_same_v<typename Split::Self, nb::handle>) {
         return Bound<F>::call(kinds, self, args, count, keywords, nb::handle(self));
     } else if constexpr (is_self<typename Split::Self>) {
@@ -356,6 +380,7 @@ template <class T, class F>
 PyObject* call_constructor(PyObject* self, PyObject* const* args, Py_ssize_t count,
                            PyObject* keywords) noexcept {
     using Split = WithoutFirst<typename Shape<F>::Taken>;
+    const Section section(self);
     if (nb::inst_ready(self)) {
         PyErr_Format(PyExc_TypeError, "%.200s.__init__() was called a second time",
                      Py_TYPE(self)->tp_name);
@@ -376,6 +401,7 @@ template <class T, class F>
 PyObject* call_getter(PyObject* self, void*) noexcept {
     void* object = instance_of(self);
     if (object == nullptr) return nullptr;
+    [[maybe_unused]] const auto entry = entered<T>(self, object);
     return guarded_call([&]() -> PyObject* {
         if constexpr (std::is_invocable_v<F, T&>) {
             return to_python((*Bound<F>::function)(*static_cast<T*>(object)));

@@ -43,7 +43,7 @@ void set_shared_array(nb::type_object type) noexcept {
 }
 
 void set_file_hook(nb::handle in_file) noexcept {
-    Py_XSETREF(hooks.in_file, in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
+    hooks.in_file.value.set(in_file.is_none() ? nullptr : Py_NewRef(in_file.ptr()));
 }
 
 // In a child, the thread that forked is the main one.
@@ -154,7 +154,8 @@ static void bind(nb::module_& m) {
     // Memberships and queues live in globals of Python modules, some of which the interpreter never
     // clears.
     nb::set_leak_warnings(false);
-    if (!init_lease(m.ptr()) || !init_private_memory(m.ptr()) || !init_async_items())
+    if (!init_pending() || !init_lease(m.ptr()) || !init_private_memory(m.ptr()) ||
+        !init_async_items())
         throw nb::python_error();
     bind_files(m);
     bind_waits(m);

@@ -55,10 +55,8 @@ PyObject* wait_ready(MutexObject& o, std::int64_t deadline) noexcept {
 
 PyObject* release(MutexObject& o) noexcept {
     if (!usable(o)) return nullptr;
-    if (o.owed != 0) [[unlikely]] {
-        --o.owed;
+    if (take_one(o.owed)) [[unlikely]]
         return Py_NewRef(Py_None);
-    }
     Using call(o);
     const bool abandon = o.unrepaired && o.sync.mine() && o.sync.once();
     const Status s = abandon ? o.sync.abandon() : o.sync.release();
@@ -79,9 +77,11 @@ PyObject* release(MutexObject& o) noexcept {
 // So a `with` statement that fails to begin has no lock.
 PyObject* acquire(PyObject* self, MutexObject& o, std::int64_t deadline) noexcept {
     PyObject* taken = take(self, o, deadline);
-    if (taken != Py_True || !o.then.is_valid()) [[likely]]
+    if (taken != Py_True || !o.then) [[likely]]
         return taken;
-    PyObject* followed = PyObject_CallNoArgs(o.then.ptr());
+    PyObject* then = o.then.get();
+    PyObject* followed = then == nullptr ? Py_NewRef(Py_None) : PyObject_CallNoArgs(then);
+    Py_XDECREF(then);
     if (followed != nullptr) {
         Py_DECREF(followed);
         return taken;
@@ -131,7 +131,7 @@ void bind_mutex(nb::module_& m) {
             arg("timeout", nb::none()), "Wait until the lock is free, and do not take it.")
         .def(
             "_follow_with",
-            [](MutexObject& o, nb::handle then) noexcept { o.then = nb::borrow(then); },
+            [](MutexObject& o, nb::handle then) noexcept { o.then.set(Py_NewRef(then.ptr())); },
             arg("then"),
             "Call it from now on each time the lock was taken. If it raises, the lock is given "
             "back.")
@@ -139,7 +139,7 @@ void bind_mutex(nb::module_& m) {
             "_mine", [](MutexObject& o) noexcept { return o.reachable() && o.sync.mine(); },
             "Whether this process (recursive: this thread) has it.")
         .def_prop_ro(
-            "_owed", [](MutexObject& o) noexcept { return o.owed; },
+            "_owed", [](MutexObject& o) noexcept { return unsigned{o.owed}; },
             "How many of the next releases do nothing.")
         .def_prop_ro("_is_recursive", [](MutexObject& o) noexcept { return o.sync.recursive(); })
         .def_prop_ro(
@@ -202,9 +202,12 @@ PyObject* raise_not_held(nb::handle self, const char* format, ...) noexcept {
 
 PyObject* acquire_mutex(PyObject* lock) noexcept {
     auto* object = static_cast<MutexObject*>(instance_of(lock));
-    return object == nullptr ? nullptr : acquire(lock, *object, WaitPolicy::kForever);
+    if (object == nullptr) return nullptr;
+    const Pinned pinned(*object);
+    return acquire(lock, *object, WaitPolicy::kForever);
 }
 PyObject* release_mutex(MutexObject& lock) noexcept {
+    const Pinned pinned(lock);
     return release(lock);
 }
 

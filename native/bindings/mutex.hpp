@@ -9,14 +9,14 @@ struct MutexObject : SyncObject<Mutex> {
     OnDeath on_death;
     // A condition had to take the lock back from a dead owner, and nobody dealt with that. The
     // caller has the lock. When it releases the lock, the next owner gets `owner_died`.
-    bool unrepaired = false;
+    Shared<bool> unrepaired = false;
     // How many of the next releases do nothing. A task that is destroyed while it waits at a
     // condition cannot take the lock again, but its `with` block still releases the lock. So each
     // such task adds one (docs/design/0021-asyncio.md).
-    unsigned owed = 0;
+    Shared<unsigned> owed = 0;
     // Called after the lock was taken. If it raises, the lock is given back. It may refer back to
     // the lock: the garbage collector knows.
-    nb::object then;
+    Slot then;
 };
 
 // The lock behind a Python object whose `acquire` and `release` are LockBase's own. (A derived

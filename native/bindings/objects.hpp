@@ -4,6 +4,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -38,7 +39,7 @@ inline void check(bool done) {
 }
 
 // Calls it for every pool that this process has joined.
-void for_each_pool(void (*act)(Member&));  // may throw bad_alloc
+void for_each_pool(const std::function<void(Member&)>& act);  // may throw bad_alloc
 nb::list all_members();
 
 struct MemberObject {
@@ -51,7 +52,7 @@ struct MemberObject {
 
 // Keeps a block alive for Python code that is about to open it.
 struct HoldObject {
-    Held held;
+    HeldSlot held;
     Handle handle;
 };
 
@@ -61,10 +62,14 @@ struct Channel {
     PoolPtr pool;
     Held held;
     Handle handle = 0;
-    int busy = 0;
-    bool detached = false;
+    Shared<int> busy = 0;
+    Shared<bool> detached = false;
+#ifdef Py_GIL_DISABLED
+    Shared<bool> released = false;  // `busy` may come to 0 more than once
+#endif
 
     Member& core() const noexcept { return pool->core(); }
+    Held hold() noexcept;
     // Whether its memory may be read.
     bool reachable() const noexcept { return !detached && pool->core().excluded == Status::ok; }
     bool usable(const char* what) const noexcept {
@@ -84,12 +89,18 @@ struct Channel {
     // The pool too: a process that has closed its last object in a pool is no member any more, even
     // if Python still has the empty object.
     void release() noexcept {
+#ifdef Py_GIL_DISABLED
+        if (exchange(released, true)) return;
+#endif
         held.release();
         const PoolPtr last = std::move(pool);
     }
 };
 // Around every call that uses the pool: the GIL may be released in it, and another thread may
-// detach.
+// detach. Without the GIL, another thread may do that between `usable` and this. So each method has
+// one from its beginning (Entered in methods.hpp), and what looks at the channel of another object
+// has `Pinned`. What a channel refers to does not change as long as one of these lives and
+// `detached` was false after it was made.
 class Using {
   public:
     explicit Using(Channel& c) noexcept : channel_(c) { ++channel_.busy; }
@@ -103,6 +114,24 @@ class Using {
   private:
     Channel& channel_;
 };
+
+#ifdef Py_GIL_DISABLED
+using Pinned = Using;
+#else
+struct Pinned {
+    explicit Pinned(Channel&) noexcept {}
+    ~Pinned() {}
+};
+#endif
+
+// A hold of one's own on the block of a channel; empty: it was detached.
+inline Held Channel::hold() noexcept {
+#ifdef Py_GIL_DISABLED
+    const Using call(*this);
+    if (detached) return {};
+#endif
+    return held.again();
+}
 
 template <class T>
 Channel* channel_of(PyObject* object) noexcept {

@@ -12,28 +12,100 @@
 namespace onecopy::py {
 namespace {
 
+Table table;  // guards `pools`, and the Python objects of Pools
+
 // Never destroyed: leases may be dropped after static destructors ran.
 std::unordered_map<const Member*, Pool*>& pools() {
     static auto& all = *new std::unordered_map<const Member*, Pool*>;
     return all;
 }
 
+// A share in a Pool of the table. Empty: another thread is destroying it.
+PoolPtr shared(Pool* known) noexcept {
+#ifdef Py_GIL_DISABLED
+    return PoolPtr::taking_over(add_one_to_some(known->users) ? known : nullptr);
+#else
+    return PoolPtr(known);
+#endif
+}
+
 }  // namespace
 
 PoolPtr pool_of(std::shared_ptr<Member> member) {
     const Member* key = member.get();
-    if (const auto known = pools().find(key); known != pools().end()) return PoolPtr(known->second);
+    const Table::Inside inside(table);
+    if (const auto known = pools().find(key); known != pools().end()) {
+        if (PoolPtr found = shared(known->second); found != PoolPtr()) return found;
+    }
     auto fresh = std::make_unique<Pool>(Pool{.member = std::move(member)});
     fresh->others_may_write = fresh->core().others_may_write;
-    pools().emplace(key, fresh.get());
+    pools()[key] = fresh.get();
     return PoolPtr(fresh.release());
 }
 
 void PoolPtr::destroy(Pool* pool) noexcept {
     // First: leaving the pool may release the GIL, and no thread may find this object then.
-    pools().erase(pool->member.get());
+    {
+        const Table::Inside inside(table);
+        const auto known = pools().find(pool->member.get());
+        // Without the GIL, there may be a younger one.
+        if (known != pools().end() && known->second == pool) pools().erase(known);
+    }
+#ifdef Py_GIL_DISABLED
+    Py_XDECREF(pool->wrapper);
+#endif
     delete pool;
 }
+
+#ifdef Py_GIL_DISABLED
+
+namespace {
+
+// The object of a weak reference: new, or nullptr without an exception.
+PyObject* behind(PyObject* weak) noexcept {
+    PyObject* found = nullptr;
+    if (weak != nullptr && PyWeakref_GetRef(weak, &found) < 0) PyErr_Clear();
+    return found;
+}
+
+}  // namespace
+
+PyObject* member_object(const PoolPtr& given) noexcept {
+    const PoolPtr pool = given;  // the object with `given` may lose it
+    for (;;) {
+        PyObject* known;
+        {
+            const Table::Inside inside(table);
+            known = Py_XNewRef(pool->wrapper);
+        }
+        if (PyObject* found = behind(known); found != nullptr) {
+            Py_DECREF(known);
+            return found;
+        }
+        PyObject* object = new_instance(nb::type<MemberObject>());
+        PyObject* weak = nullptr;
+        if (object != nullptr) {
+            new (nb::inst_ptr<MemberObject>(object)) MemberObject(pool);
+            nb::inst_mark_ready(object);
+            weak = PyWeakref_NewRef(object, nullptr);
+            if (weak == nullptr) Py_CLEAR(object);
+        }
+        bool first = false;
+        if (object != nullptr) {
+            const Table::Inside inside(table);
+            first = pool->wrapper == known;
+            if (first) std::swap(pool->wrapper, weak);
+        }
+        Py_XDECREF(weak);  // the one before, or this one
+        Py_XDECREF(known);
+        if (object == nullptr || first) return object;
+        Py_DECREF(object);  // another thread was faster
+    }
+}
+
+MemberObject::~MemberObject() {}
+
+#else
 
 PyObject* member_object(const PoolPtr& pool) noexcept {
     // One that is being deleted (its weak references are called) has no references left, and must
@@ -55,19 +127,24 @@ MemberObject::~MemberObject() {
     }
 }
 
+#endif
+
 namespace {
 
 // A copy: pools may come and go meanwhile.
 std::vector<PoolPtr> all_pools() {
     std::vector<PoolPtr> all;
-    for (const auto& [key, known] : pools())
-        all.emplace_back(known);
+    const Table::Inside inside(table);
+    all.reserve(pools().size());
+    for (const auto& [key, known] : pools()) {
+        if (PoolPtr found = shared(known); found != PoolPtr()) all.push_back(std::move(found));
+    }
     return all;
 }
 
 }  // namespace
 
-void for_each_pool(void (*act)(Member&)) {
+void for_each_pool(const std::function<void(Member&)>& act) {
     for (const PoolPtr& pool : all_pools())
         act(pool->core());
 }
@@ -112,36 +189,62 @@ Channel* channel_behind(PyObject* object) noexcept {
     return nullptr;
 }
 
+namespace {
+
+// Keeps another thread from releasing a memoryview. An object that exports none is left alone.
+#ifdef Py_GIL_DISABLED
+class Exported {
+  public:
+    explicit Exported(PyObject* object) noexcept {
+        if (PyMemoryView_Check(object) && PyObject_GetBuffer(object, &view_, PyBUF_FULL_RO) != 0)
+            PyErr_Clear();
+    }
+    ~Exported() { PyBuffer_Release(&view_); }
+    Exported(const Exported&) = delete;
+    Exported& operator=(const Exported&) = delete;
+
+  private:
+    Py_buffer view_{};
+};
+#else
+struct Exported {
+    explicit Exported(PyObject*) noexcept {}
+    ~Exported() {}
+};
+#endif
+
+}  // namespace
+
 Held held_by(const PoolPtr& pool, PyObject* object, Handle& handle) noexcept {
-    const Held* held = nullptr;
+    Held held;
     if (is_ref(object)) {
-        held = &ref_of(object).held;
+        held = own(look(ref_of(object).held));
         handle = ref_of(object).handle;
     } else if (nb::isinstance<HoldObject>(object)) {
-        held = &nb::inst_ptr<HoldObject>(object)->held;
+        held = own(look(nb::inst_ptr<HoldObject>(object)->held));
         handle = nb::inst_ptr<HoldObject>(object)->handle;
     } else if (Channel* c = channel_behind(object)) {
-        held = &c->held;
+        held = c->hold();
         handle = c->handle;
-    } else if (LeaseObject* lease = lease_behind(object); lease != nullptr) {
-        held = &lease->held;
+    } else if (const Exported exported(object); LeaseObject* lease = lease_behind(object)) {
+        held = lease->held.again();
         handle = lease->handle;
     } else {
         PyErr_Format(PyExc_TypeError, "an object of type %.200s stands for nothing in a pool",
                      Py_TYPE(object)->tp_name);
         return {};
     }
-    if (!*held) {
+    if (!held) {
         raise(is_ref(object) ? Error::stale : Error::root,
               "the %.200s was released or closed in this process", Py_TYPE(object)->tp_name);
         return {};
     }
-    if (held->pool() != pool) {
+    if (held.pool() != pool) {
         PyErr_Format(PyExc_ValueError, "the %.200s belongs to another pool",
                      Py_TYPE(object)->tp_name);
         return {};
     }
-    return held->again();
+    return held;
 }
 
 bool others_hold(Member& m) noexcept {

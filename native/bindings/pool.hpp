@@ -1,9 +1,10 @@
 // What a process knows of a pool beyond the core's Member, and holds on its blocks. Everything here
-// is used with the GIL held.
+// is used with the GIL held, or, without a GIL, with a thread state.
 #pragma once
 #include <memory>
 #include <utility>
 
+#include "bindings/free_threading.hpp"
 #include "bindings/numpy_api.hpp"
 #include "heap/blocks.hpp"
 #include "segment/file.hpp"
@@ -19,15 +20,19 @@ struct Pool {
     // chmod by the owner is not noticed: an owner that gives away a pool in use gives away what its
     // members read.
     bool others_may_write = false;
+#ifdef Py_GIL_DISABLED
+    PyObject* wrapper = nullptr;  // a weak reference to the Python object; guarded by the table
+#else
     MemberObject* wrapper = nullptr;     // the Python object, while there is one
     PyObject* wrapper_object = nullptr;  // borrowed
-    u64 users = 0;                       // how many PoolPtr there are
+#endif
+    Shared<u64> users = 0;  // how many PoolPtr there are
 
     Member& core() const noexcept { return *member; }
 };
 
-// A share in a Pool, which is destroyed with its last share. The count is no atomic, because the
-// GIL is held: one put and get of an array changes it a dozen times.
+// A share in a Pool, which is destroyed with its last share. With the GIL, the count is no atomic:
+// one put and get of an array changes it a dozen times.
 class PoolPtr {
   public:
     PoolPtr() = default;
@@ -43,6 +48,13 @@ class PoolPtr {
     }
     ~PoolPtr() {
         if (pool_ != nullptr && --pool_->users == 0) destroy(pool_);
+    }
+
+    // Takes over a share that is there.
+    static PoolPtr taking_over(Pool* pool) noexcept {
+        PoolPtr made;
+        made.pool_ = pool;
+        return made;
     }
 
     Pool* operator->() const noexcept { return pool_; }
@@ -105,5 +117,47 @@ class Held {
     PoolPtr pool_;
     u32 index_ = 0;
 };
+
+// The hold of an object that several threads may have: one may release it while another looks.
+#ifdef Py_GIL_DISABLED
+class HeldSlot {
+  public:
+    HeldSlot(Held held) noexcept : held_(std::move(held)) {}
+    Held again() const noexcept {
+        const Table::Inside inside(table_);
+        return held_.again();
+    }
+    Held take() noexcept {
+        const Table::Inside inside(table_);
+        return std::move(held_);
+    }
+
+  private:
+    Held held_;
+    mutable Table table_;
+};
+// What it holds, to look at: the caller's own hold.
+inline Held look(const HeldSlot& slot) noexcept {
+    return slot.again();
+}
+inline Held take_out(HeldSlot& slot) noexcept {
+    return slot.take();
+}
+// From what `look` answered: a hold of one's own.
+inline Held own(Held&& seen) noexcept {
+    return std::move(seen);
+}
+#else
+using HeldSlot = Held;
+inline const Held& look(const HeldSlot& slot) noexcept {
+    return slot;
+}
+inline Held take_out(HeldSlot& slot) noexcept {
+    return std::move(slot);
+}
+inline Held own(const Held& seen) noexcept {
+    return seen.again();
+}
+#endif
 
 }  // namespace onecopy::py

@@ -13,8 +13,8 @@ namespace {
 
 PyTypeObject* private_type = nullptr;
 enum class Guard : u8 { automatic, off, on };
-Guard guard = Guard::automatic;
-bool has_torch = false;
+Shared<Guard> guard = Guard::automatic;
+Shared<bool> has_torch = false;
 
 PrivateObject* self_of(PyObject* object) noexcept {
     return reinterpret_cast<PrivateObject*>(object);
@@ -194,14 +194,15 @@ Copy as_said(Copy how) noexcept {
         return guard == Guard::on ? Copy::guarded : Copy::none;
     // The size changes with each module that is imported. Looking the module up costs as much as a
     // lock.
-    static Py_ssize_t looked_at = -1;
+    static Shared<Py_ssize_t> looked_at = -1;
     const Py_ssize_t modules = PyDict_GET_SIZE(PyImport_GetModuleDict());
     if (!has_torch && modules != looked_at) [[unlikely]] {
         looked_at = modules;
-        static PyObject* const name = PyUnicode_InternFromString("torch");
-        has_torch =
-            name != nullptr && PyDict_GetItemWithError(PyImport_GetModuleDict(), name) != nullptr;
-        if (!has_torch && PyErr_Occurred() != nullptr) PyErr_Clear();
+        static Kept kept;
+        PyObject* name = interned(kept, "torch");
+        const int found = name == nullptr ? 0 : PyDict_Contains(PyImport_GetModuleDict(), name);
+        if (found < 0) PyErr_Clear();
+        if (found > 0) has_torch = true;
     }
     return has_torch ? Copy::guarded : Copy::none;
 }
@@ -223,7 +224,7 @@ PrivateObject* map_privately(Held& block, u64 offset, u64 bytes, bool readonly) 
     PyObject_Init(reinterpret_cast<PyObject*>(self), private_type);
     new (&self->held) Held(std::move(block));
     self->length = bytes;
-    self->readonly = readonly;
+    new (&self->readonly) Shared<bool>(readonly);
     return self;
 }
 

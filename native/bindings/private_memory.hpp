@@ -49,7 +49,7 @@ struct PrivateObject {
     PyObject_HEAD Held held;
     PrivatePages pages;
     u64 length;
-    bool readonly;
+    Shared<bool> readonly;
 };
 
 bool init_private_memory(PyObject* module) noexcept;

@@ -167,8 +167,10 @@ PyObject* get(QueueObject& q, const Deadline& deadline, Copy how,
 
 PyObject* raise_get(QueueObject& q, Status s, const Deadline& deadline) noexcept {
     if (s != Status::timed_out && s != Status::would_block) return raise_status(s, "the queue");
-    if (q.when_empty.is_valid()) [[unlikely]] {
-        PyObject* called = PyObject_CallNoArgs(q.when_empty.ptr());
+    if (q.when_empty) [[unlikely]] {
+        PyObject* call = q.when_empty.get();
+        PyObject* called = call == nullptr ? Py_NewRef(Py_None) : PyObject_CallNoArgs(call);
+        Py_XDECREF(call);
         if (called == nullptr) return nullptr;
         Py_DECREF(called);
     }
@@ -194,6 +196,7 @@ PyObject* next(QueueObject& q) noexcept {
 
 PyObject* take_now(PyObject* object) noexcept {
     QueueObject& q = *nb::inst_ptr<QueueObject>(object);
+    const Pinned pinned(q);
     return get(q, kNoWait, q.as_standard ? Copy::fresh : Copy::unsaid, Nothing::is_no_error);
 }
 
@@ -470,7 +473,7 @@ void bind_queue(nb::module_& m) {
             "written; with copy=True all of them are copied at once. `onecopy.writable_copy` "
             "copies one of them.")
         .def_prop_rw(
-            "_as_standard", [](QueueObject& q) noexcept { return q.as_standard; },
+            "_as_standard", [](QueueObject& q) noexcept { return bool{q.as_standard}; },
             [](QueueObject& q, bool yes) noexcept { q.as_standard = yes; },
             "Whether this object is as multiprocessing's queues are: arrays that were copied for a "
             "message come out as private copies, and a negative timeout does not wait.")

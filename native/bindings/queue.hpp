@@ -12,12 +12,12 @@ struct QueueObject : Channel {
     QueueObject() = default;
     QueueObject(QueueObject&& other) noexcept
         : Channel(std::move(other)), queue(std::move(other.queue)) {}
-    nb::object when_empty;  // called when a get finds nothing; it does not refer to the queue
+    Slot when_empty;  // called when a get finds nothing; it does not refer to the queue
     Queue queue;
     Typing typing;
     std::atomic<bool> stopped{false};  // no thread may wait in wait_ready any more
     // As multiprocessing's: arrays come out as private copies; a negative timeout does not wait.
-    bool as_standard = false;
+    Shared<bool> as_standard = false;
     VainText is_empty, is_full;
 };
 

@@ -12,6 +12,7 @@ PyTypeObject* message_type = nullptr;
 // A message that was taken. All of it is here, so no exception of a signal handler can come between
 // taking it and having it. If it is dropped before anybody has read it, it goes back to the queue.
 struct MessageObject {
+    static constexpr bool kOneAtATime = true;
     PyObject* queue;  // keeps `of`
     QueueObject& of;
     PyObject* item;
@@ -30,6 +31,7 @@ struct MessageObject {
     MessageObject(const MessageObject&) = delete;
     MessageObject& operator=(const MessageObject&) = delete;
     ~MessageObject() {
+        const Pinned pinned(of);
         if (!is_seen && !is_settled && of.reachable() && of.queue.redelivers()) {
             Using call(of);
             UnboundedWait wait;
@@ -100,6 +102,7 @@ PyObject* receive(PyObject* self, QueueObject& q, const Deadline& deadline, Copy
 // What happens to a message that was taken: `Queue::task_done` or `Queue::give_back`. If `wait` is
 // an UnboundedWait, a signal handler that raises does not prevent it.
 PyObject* settle(QueueObject& q, u64 position, bool finish, WaitPolicy& wait) noexcept {
+    const Pinned pinned(q);
     if (!usable(q)) return nullptr;
     Using call(q);
     const Status s = finish ? q.queue.task_done(position, wait) : q.queue.give_back(position, wait);
@@ -158,6 +161,7 @@ PyObject* settle(MessageObject& m, bool finish) noexcept {
 // Once, also if the block has done that itself.
 PyObject* leave(MessageObject& m, bool failed) noexcept {
     if (m.is_settled) return Py_NewRef(Py_None);
+    const Pinned pinned(m.of);
     if (!usable(m.of)) return nullptr;
     UnboundedWait wait;
     PyObject* done = settle(m.of, m.position, !(failed && m.of.queue.redelivers()), wait);
@@ -212,7 +216,7 @@ void bind_message(nb::module_& m) {
                 o.is_seen = true;
                 Py_XSETREF(o.item, Py_NewRef(item.ptr()));
             },
-            nb::for_setter(nb::arg("item").none()),
+            nb::lock_self(), nb::for_setter(nb::arg("item").none()),
             "What was put. Set it to None to release it before the message is released.")
         .def_prop_ro(
             "redelivered",

@@ -57,7 +57,7 @@ void bind_queue_waits(Class<QueueObject>& queue) {
         .def(
             "_when_empty",
             [](QueueObject& q, nb::handle call) noexcept {
-                q.when_empty = call.is_none() ? nb::object() : nb::borrow<nb::object>(call);
+                q.when_empty.set(call.is_none() ? nullptr : Py_NewRef(call.ptr()));
             },
             arg("call"), "Call it from now on each time that a get of this object finds nothing.")
         .def(

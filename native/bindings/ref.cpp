@@ -9,46 +9,53 @@ namespace {
 
 PyTypeObject* ref_type = nullptr;
 
-bool usable(const RefObject& ref) noexcept {
-    if (!ref.held) {
+bool usable(const Held& held) noexcept {
+    if (!held) {
         raise(Error::stale, "the reference was released; it refers to nothing");
         return false;
     }
-    if (ref.held.core().excluded == Status::ok) [[likely]]
+    if (held.core().excluded == Status::ok) [[likely]]
         return true;
-    raise_closed(ref.held.core(), "the reference");
+    raise_closed(held.core(), "the reference");
     return false;
 }
 
 nb::object get(RefObject& ref, nb::handle copy) noexcept {
     Copy how;
-    if (!copy_from(copy.ptr(), how) || !usable(ref)) return result(nullptr);
+    if (!copy_from(copy.ptr(), how)) return result(nullptr);
+    auto&& seen = look(ref.held);
+    if (!usable(seen)) return result(nullptr);
     // Unpickling runs Python code, which may release the reference.
-    const Held held = ref.held.again();
+    const Held held = own(static_cast<decltype(seen)>(seen));
     return result(open_envelope(held, how));
 }
 
 nb::object take(RefObject& ref) noexcept {
-    if (!usable(ref)) return result(nullptr);
-    const Held held = std::move(ref.held);  // which leaves it released
+    if (!usable(look(ref.held))) return result(nullptr);
+    const Held held = take_out(ref.held);  // which leaves it released
+#ifdef Py_GIL_DISABLED
+    if (!usable(held)) return result(nullptr);  // another thread was faster
+#endif
     return result(open_envelope(held, Copy::fresh));
 }
 
 nb::object reduce(RefObject& ref) noexcept {
-    if (!usable(ref)) return result(nullptr);
+    auto&& held = look(ref.held);
+    if (!usable(held)) return result(nullptr);
     if (hooks.pool_handle == nullptr) {
         PyErr_SetString(PyExc_RuntimeError, "onecopy._native is not set up; import onecopy");
         return result(nullptr);
     }
-    static PyObject* rebuild = nullptr;
+    static Kept kept;
+    PyObject* rebuild = kept.get();
     if (rebuild == nullptr) {
         PyObject* module = PyImport_ImportModule("onecopy.ref");
         if (module == nullptr) return result(nullptr);
-        rebuild = PyObject_GetAttrString(module, "rebuild");
+        rebuild = kept.keep(PyObject_GetAttrString(module, "rebuild"));
         Py_DECREF(module);
         if (rebuild == nullptr) return result(nullptr);
     }
-    PyObject* member = member_object(ref.held.pool());
+    PyObject* member = member_object(held.pool());
     PyObject* pool = member == nullptr ? nullptr : PyObject_CallOneArg(hooks.pool_handle, member);
     Py_XDECREF(member);
     if (pool == nullptr) return result(nullptr);
@@ -74,7 +81,8 @@ const char* form_of(Tag tag) noexcept {
 
 nb::object look_at(RefObject& ref) noexcept {
     Glance seen{};
-    if (!usable(ref) || !glance(ref.held, seen)) return result(nullptr);
+    auto&& held = look(ref.held);
+    if (!usable(held) || !glance(held, seen)) return result(nullptr);
     return result(Py_BuildValue("sKO", form_of(seen.tag),
                                 static_cast<unsigned long long>(seen.bytes),
                                 seen.pickled ? Py_True : Py_False));
@@ -99,13 +107,14 @@ PyObject* as_array(nb::handle self, nb::handle dtype, nb::handle copy) noexcept 
 }
 
 nb::object describe(RefObject& ref) noexcept {
-    if (!ref.held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
-    if (ref.held.core().excluded != Status::ok)
+    auto&& held = look(ref.held);
+    if (!held) return result(PyUnicode_FromString("<onecopy.Ref, released>"));
+    if (held.core().excluded != Status::ok)
         return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, out of reach>",
                                            handle_index(ref.handle)));
     return result(PyUnicode_FromFormat("<onecopy.Ref to block %u, %llu bytes>",
                                        handle_index(ref.handle),
-                                       static_cast<unsigned long long>(envelope_bytes(ref.held))));
+                                       static_cast<unsigned long long>(envelope_bytes(held))));
 }
 
 }  // namespace
@@ -156,16 +165,17 @@ void bind_ref(nb::module_& m) {
              "copies.")
         .def(
             // The pool too, as Channel::release does.
-            "release", [](RefObject& r) noexcept { r.held = Held(); },
+            "release", [](RefObject& r) noexcept { const Held last = take_out(r.held); },
             "Release the object. Releasing twice does nothing.")
         .def_prop_ro(
-            "released", [](RefObject& r) noexcept { return !r.held; },
+            "released", [](RefObject& r) noexcept { return !look(r.held); },
             "Whether the reference was released.")
         .def_prop_ro(
             "nbytes",
             [](RefObject& r) noexcept {
-                return usable(r) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(r.held)))
-                                 : result(nullptr);
+                auto&& held = look(r.held);
+                return usable(held) ? result(PyLong_FromUnsignedLongLong(envelope_bytes(held)))
+                                    : result(nullptr);
             },
             "Bytes in the pool that the reference keeps, with what they are stored with.")
         .def_prop_ro(
@@ -174,7 +184,8 @@ void bind_ref(nb::module_& m) {
         .def_prop_ro(
             "member",
             [](RefObject& r) noexcept {
-                return usable(r) ? result(member_object(r.held.pool())) : result(nullptr);
+                auto&& held = look(r.held);
+                return usable(held) ? result(member_object(held.pool())) : result(nullptr);
             },
             "The process's membership in the pool.")
         .def("__array__", of<&as_array>, arg("dtype", nb::none()), arg("copy", nb::none()),

@@ -5,7 +5,7 @@
 namespace onecopy::py {
 
 struct RefObject {
-    Held held;  // on the envelope; empty: released
+    HeldSlot held;  // on the envelope; empty: released
     Handle handle;
 };
 

@@ -30,7 +30,9 @@ PyObject* refuse(bool write) noexcept {
 
 PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
     auto* o = static_cast<RwLockObject*>(instance_of(self));
-    if (o == nullptr || !usable(*o)) return nullptr;
+    if (o == nullptr) return nullptr;
+    const Pinned pinned(*o);
+    if (!usable(*o)) return nullptr;
     Using call(*o);
     Status s;
     {
@@ -63,7 +65,9 @@ PyObject* acquire(PyObject* self, bool write, std::int64_t deadline) noexcept {
 
 PyObject* release(PyObject* self, bool write) noexcept {
     auto* o = static_cast<RwLockObject*>(instance_of(self));
-    if (o == nullptr || !usable(*o)) return nullptr;
+    if (o == nullptr) return nullptr;
+    const Pinned pinned(*o);
+    if (!usable(*o)) return nullptr;
     Using call(*o);
     const Status s = write ? o->sync.write_release() : o->sync.read_release();
     if (s == Status::ok) [[likely]]

@@ -13,6 +13,10 @@
 #include "storage/shared_memory.hpp"
 
 namespace onecopy::py {
+
+template <>
+inline constexpr bool one_at_a_time<NewSegment> = true;
+
 namespace {
 
 // Uses the mapping for as long as it exists itself. It is what exports the memory, and not the
@@ -37,8 +41,8 @@ int get_buffer(PyObject* object, Py_buffer* view, int flags) noexcept {
         return -1;
     }
     const MappingObject& mapping = *nb::inst_ptr<MemoryObject>(object)->mapping;
-    return PyBuffer_FillInfo(view, object, mapping.base, static_cast<Py_ssize_t>(mapping.length), 0,
-                             flags);
+    return PyBuffer_FillInfo(view, object, static_cast<unsigned char*>(mapping.base),
+                             static_cast<Py_ssize_t>(mapping.length), 0, flags);
 }
 
 // No GC: what it refers to refers to no Python objects, so it is part of no cycle.
@@ -49,11 +53,11 @@ PyType_Slot slots[] = {
 
 void construct_memory(MemoryObject* self, nb::handle mapping) {
     auto& used = nb::cast<MappingObject&>(mapping);
-    if (used.closed) {
-        PyErr_SetString(PyExc_ValueError, "the shared memory was closed in this process");
-        throw nb::python_error();
-    }
     new (self) MemoryObject(nb::borrow(mapping), &used);
+    if (!used.closed) return;
+    self->~MemoryObject();
+    PyErr_SetString(PyExc_ValueError, "the shared memory was closed in this process");
+    throw nb::python_error();
 }
 
 // After an answer `unknown`.
@@ -64,7 +68,8 @@ void raise_for_want_of_means(std::uint32_t pid) {
     throw nb::python_error();
 }
 
-// Under the GIL: no child is forked that would inherit the second descriptor.
+// In one go: a thread of Python forks when all others have stopped, so no child inherits the second
+// descriptor.
 void construct(MappingObject* self, int fd, std::size_t length) {
     // A mapping holds its open file description, and so its locks: it gets one of its own, and a
     // process that closes `fd` is no user any more though arrays keep the memory.
@@ -84,6 +89,7 @@ void construct(MappingObject* self, int fd, std::size_t length) {
 // ---- segments: storage/shared_memory.hpp --------------------------------------------------------
 
 struct SegmentObject {
+    static constexpr bool kOneAtATime = true;
     std::shared_ptr<Segment> it;
 };
 

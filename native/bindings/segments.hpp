@@ -4,13 +4,13 @@
 
 namespace onecopy::py {
 
-// A mapping that outlives its closing while an object still uses it. Changed under the GIL
-// only.
+// A mapping that outlives its closing while an object still uses it. What uses it counts itself
+// first, and looks at `closed` then: without the GIL, another thread may close it in between.
 struct MappingObject {
-    unsigned char* base = nullptr;
+    Shared<unsigned char*> base = nullptr;
     std::size_t length = 0;
-    std::size_t users = 0;  // objects that export it, and calls that are in it
-    bool closed = false;
+    Shared<std::size_t> users = 0;  // objects that export it, and calls that are in it
+    Shared<bool> closed = false;
 
     MappingObject(unsigned char* at, std::size_t bytes) noexcept : base(at), length(bytes) {}
     MappingObject(const MappingObject&) = delete;
@@ -24,9 +24,20 @@ struct MappingObject {
         if (--users == 0 && closed) unmap();
     }
     void unmap() noexcept {
-        if (base != nullptr) os::unmap(base, length);
-        base = nullptr;
+        if (unsigned char* mapped = exchange(base, nullptr); mapped != nullptr)
+            os::unmap(mapped, length);
     }
+};
+
+class MappingUse {
+  public:
+    explicit MappingUse(MappingObject& mapping) noexcept : mapping_(mapping) { ++mapping_.users; }
+    ~MappingUse() { mapping_.done(); }
+    MappingUse(const MappingUse&) = delete;
+    MappingUse& operator=(const MappingUse&) = delete;
+
+  private:
+    MappingObject& mapping_;
 };
 
 void bind_segments(nb::module_& m);

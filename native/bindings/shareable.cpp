@@ -22,27 +22,26 @@ struct ListObject {
 };
 
 // Around every access: a call may release the GIL, and another thread may close the segment.
-class Pinned {
+class InUse {
   public:
-    explicit Pinned(PyObject* object) noexcept {
+    explicit InUse(PyObject* object) noexcept {
         if (!nb::inst_ready(object)) {
             PyErr_SetString(PyExc_RuntimeError, "ShareableList.__init__ was not called");
             return;
         }
         self_ = nb::inst_ptr<ListObject>(object);
+        ++self_->memory->users;
         if (self_->memory->closed) [[unlikely]] {
-            self_ = nullptr;
+            std::exchange(self_, nullptr)->memory->done();
             PyErr_SetString(PyExc_ValueError,
                             "the list's shared memory was closed in this process");
-            return;
         }
-        ++self_->memory->users;
     }
-    ~Pinned() {
+    ~InUse() {
         if (self_ != nullptr) self_->memory->done();
     }
-    Pinned(const Pinned&) = delete;
-    Pinned& operator=(const Pinned&) = delete;
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
     explicit operator bool() const noexcept { return self_ != nullptr; }
     const ShareableList& operator*() const noexcept { return self_->list; }
     const ShareableList* operator->() const noexcept { return &self_->list; }
@@ -250,18 +249,18 @@ constexpr const char* kGet = "index out of range";
 constexpr const char* kSet = "assignment index out of range";
 
 Py_ssize_t length(PyObject* self) noexcept {
-    Pinned list(self);
+    InUse list(self);
     return list ? static_cast<Py_ssize_t>(list->size()) : -1;
 }
 
 PyObject* item(PyObject* self, Py_ssize_t at) noexcept {
-    Pinned list(self);
+    InUse list(self);
     u64 i;
     return list && position_of(*list, at, kGet, i) ? get(*list, i) : nullptr;
 }
 
 PyObject* subscript(PyObject* self, PyObject* at) noexcept {
-    Pinned list(self);
+    InUse list(self);
     u64 i;
     return list && position_of(*list, at, kGet, i) ? get(*list, i) : nullptr;
 }
@@ -272,7 +271,7 @@ int assign(PyObject* self, PyObject* at, PyObject* value) noexcept {
                         "a shareable list has a fixed length: no item can be deleted");
         return -1;
     }
-    Pinned list(self);
+    InUse list(self);
     u64 i;
     return list && position_of(*list, at, kSet, i) && set(*list, i, value) ? 0 : -1;
 }
@@ -298,7 +297,7 @@ int equals(const ShareableList& list, u64 i, PyObject* value) noexcept {
 }
 
 PyObject* count(PyObject* self, PyObject* value) noexcept {
-    Pinned list(self);
+    InUse list(self);
     if (!list) return nullptr;
     Py_ssize_t found = 0;
     for (u64 i = 0; i < list->size(); ++i) {
@@ -310,7 +309,7 @@ PyObject* count(PyObject* self, PyObject* value) noexcept {
 }
 
 PyObject* index(PyObject* self, PyObject* value) noexcept {
-    Pinned list(self);
+    InUse list(self);
     if (!list) return nullptr;
     for (u64 i = 0; i < list->size(); ++i) {
         const int equal = equals(*list, i, value);
@@ -350,7 +349,7 @@ PyObject* to_python(const std::string& text) noexcept {
 }
 
 PyObject* format(PyObject* self) {
-    Pinned list(self);
+    InUse list(self);
     if (!list) return nullptr;
     std::string text;
     for (u64 i = 0; i < list->size(); ++i) {
@@ -360,7 +359,7 @@ PyObject* format(PyObject* self) {
 }
 
 PyObject* packing_format(PyObject* self, PyObject* at) {
-    Pinned list(self);
+    InUse list(self);
     u64 i;
     std::string text;
     if (!list || !position_of(*list, at, "Requested position out of range", i)) return nullptr;
@@ -423,6 +422,7 @@ void require_list(nb::handle items) {
 
 void construct(ListObject* self, nb::handle mapping) {
     auto& memory = nb::cast<MappingObject&>(mapping);
+    const MappingUse use(memory);
     if (memory.closed) {
         PyErr_SetString(PyExc_ValueError, "the shared memory was closed in this process");
         throw nb::python_error();
@@ -470,7 +470,9 @@ void bind_shareable(nb::module_& m) {
             "_fill",
             [](nb::handle mapping, nb::handle items) {
                 require_list(items);
-                return none_or_error(fill(nb::cast<MappingObject&>(mapping), items.ptr()));
+                auto& memory = nb::cast<MappingObject&>(mapping);
+                const MappingUse use(memory);
+                return none_or_error(fill(memory, items.ptr()));
             },
             arg("mapping"), arg("items"))
         .def(

@@ -17,11 +17,11 @@ struct StreamObject : Channel {
     Stream stream;
     Typing typing;
     // The member that has published through this object. A forked child has a copy of the object.
-    u32 publisher_slot = kNoSlot, publisher_gen = 0;
+    Shared<u32> publisher_slot = kNoSlot, publisher_gen = 0;
 
     void note_publisher() noexcept {
-        publisher_slot = core().slot;
         publisher_gen = core().gen;
+        publisher_slot = core().slot;
     }
     bool has_published() const noexcept {
         return reachable() && core().slot == publisher_slot && core().gen == publisher_gen;
@@ -31,9 +31,10 @@ struct StreamObject : Channel {
 struct SubscriptionObject : Channel {
     Stream stream;
     u32 number = 0;
-    u32 slot = kNoSlot, gen = 0;  // the member that it belongs to: a forked child has a copy of the
-                                  // object, not of the subscription
-    u64 missed = 0;
+    Shared<u32> slot = kNoSlot;  // the member that it belongs to: a forked child has a copy of the
+                                 // object, not of the subscription
+    u32 gen = 0;
+    Shared<u64> missed = 0;
     Copy copy = Copy::unsaid;  // for `get` without another choice, and for iteration
     Typing typing;             // of the stream
     nb::object name;           // of the stream, for errors
@@ -44,7 +45,7 @@ struct SubscriptionObject : Channel {
         : Channel(std::move(other)),
           stream(other.stream),
           number(other.number),
-          slot(std::exchange(other.slot, kNoSlot)),
+          slot(exchange(other.slot, kNoSlot)),
           gen(other.gen),
           missed(other.missed),
           copy(other.copy),
@@ -52,13 +53,14 @@ struct SubscriptionObject : Channel {
           name(std::move(other.name)) {}
     ~SubscriptionObject() { end(); }
 
-    bool ours() const noexcept {
+    bool ours() const noexcept { return is_ours(slot); }
+    bool is_ours(u32 of) const noexcept {
         const Member& m = core();
-        return slot != kNoSlot && m.joined.load() && m.slot == slot && m.gen == gen;
+        return of != kNoSlot && m.joined.load() && m.slot == of && m.gen == gen;
     }
     void end() noexcept {
-        if (pool != nullptr && ours()) stream.unsubscribe(number);
-        slot = kNoSlot;
+        const u32 of = exchange(slot, kNoSlot);  // once
+        if (pool != nullptr && is_ours(of)) stream.unsubscribe(number);
     }
 };
 
@@ -250,6 +252,7 @@ PyObject* read(SubscriptionObject& self, const Deadline& deadline, Copy how,
 
 PyObject* take_now(PyObject* object) noexcept {
     SubscriptionObject& self = *nb::inst_ptr<SubscriptionObject>(object);
+    const Pinned pinned(self);
     if (self.detached || !self.ours()) return nullptr;  // the coroutine ends the loop, or raises
     return read(self, kNoWait, self.copy, Nothing::is_no_error);
 }
@@ -365,10 +368,10 @@ void bind_stream(nb::module_& m) {
             },
             "End the subscription. Closing twice does nothing.")
         .def_prop_ro(
-            "closed", [](SubscriptionObject& s) noexcept { return s.detached; },
+            "closed", [](SubscriptionObject& s) noexcept { return bool{s.detached}; },
             "Whether it was ended.")
         .def_prop_ro(
-            "missed", [](SubscriptionObject& s) noexcept { return s.missed; },
+            "missed", [](SubscriptionObject& s) noexcept { return u64{s.missed}; },
             "How many messages were overwritten or skipped unread.");
 
     Class<StreamObject>(m, "StreamBase", nb::is_weak_referenceable(),

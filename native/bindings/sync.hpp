@@ -126,7 +126,7 @@ int traverse_sync(PyObject* self, visitproc visit, void* arg) noexcept {
     if (!nb::inst_ready(self)) return 0;
     Object* object = nb::inst_ptr<Object>(self);
     Py_VISIT(object->on_death.callable);
-    if constexpr (requires { object->then; }) Py_VISIT(object->then.ptr());
+    if constexpr (requires { object->then; }) Py_VISIT(object->then.peek());
     return 0;
 }
 template <class Object>
@@ -134,7 +134,7 @@ int clear_sync(PyObject* self) noexcept {
     if (!nb::inst_ready(self)) return 0;
     Object* object = nb::inst_ptr<Object>(self);
     Py_CLEAR(object->on_death.callable);
-    if constexpr (requires { object->then; }) object->then.reset();
+    if constexpr (requires { object->then; }) object->then.set(nullptr);
     return 0;
 }
 template <class Object>

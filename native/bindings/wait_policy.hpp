@@ -8,7 +8,7 @@
 #include <new>
 
 #include "base/crash_point.hpp"
-#include "bindings/numpy_api.hpp"
+#include "bindings/free_threading.hpp"
 #include "os/processes.hpp"
 #include "sync/wait_policy.hpp"
 #include "sync/watcher.hpp"
@@ -70,6 +70,11 @@ class GilWaitPolicy final : public WaitPolicy {
     }
     // Runs Python's signal handlers. If one raises, the exception stays set and the wait ends.
     bool interrupted() noexcept override {
+        if (state_ != nullptr && is_wanted(state_)) {
+            come_back();
+            if (!run_pending()) return true;
+            about_to_block();
+        }
         if (main_thread.load(std::memory_order_relaxed) != os::this_thread()) return false;
         const bool was_outside = state_ != nullptr;
         if (was_outside) come_back();

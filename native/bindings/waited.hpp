@@ -26,11 +26,11 @@ class VainText {
                 PyErr_SetString(type, make().c_str());
                 return nullptr;
             }
-            if (!arguments_.is_valid()) {
+            if (arguments_.get() == nullptr) {
                 const std::string text = make();
-                arguments_ = nb::steal(
-                    Py_BuildValue("(s#)", text.data(), static_cast<Py_ssize_t>(text.size())));
-                if (!arguments_.is_valid()) return nullptr;
+                if (arguments_.keep(Py_BuildValue("(s#)", text.data(),
+                                                  static_cast<Py_ssize_t>(text.size()))) == nullptr)
+                    return nullptr;
             }
         } catch (const std::bad_alloc&) {
             return PyErr_NoMemory();
@@ -38,7 +38,7 @@ class VainText {
         // Without a call of the class, which would make another tuple of arguments: these classes
         // have no `__init__` of their own.
         auto* kind = reinterpret_cast<PyTypeObject*>(type);
-        PyObject* error = kind->tp_new(kind, arguments_.ptr(), nullptr);
+        PyObject* error = kind->tp_new(kind, arguments_.get(), nullptr);
         if (error != nullptr) {
             PyErr_SetObject(type, error);
             Py_DECREF(error);
@@ -46,8 +46,13 @@ class VainText {
         return nullptr;
     }
 
+    VainText() = default;
+    VainText(const VainText&) = delete;
+    VainText& operator=(const VainText&) = delete;
+    ~VainText() { Py_XDECREF(arguments_.get()); }
+
   private:
-    nb::object arguments_;  // of the exception: (text,)
+    Kept arguments_;  // of the exception: (text,)
 };
 
 // With a text that is made again each time.

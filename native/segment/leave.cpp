@@ -98,7 +98,7 @@ Status unlink_pool(Member& m, Failure& why, WaitPolicy& p) {
         std::lock_guard guard(pools_mutex());
         // Others find that the name is gone, or not theirs, when they look.
         m.last_one_unlinks = false;
-        m.path.clear();
+        m.unlinked.store(true, std::memory_order_relaxed);
     }
     return s;
 }

@@ -79,7 +79,12 @@ class Member final : public Liveness {
     bool readonly = false;
     // Processes of another uid: as the file said when it was opened.
     bool others_may_write = false;
-    std::string path;  // where the name is; empty when there is none
+    std::string path;  // where the name is, or was; empty if there was none. It does not change.
+    std::atomic<bool> unlinked{false};          // by this process
+    const std::string& name() const noexcept {  // empty: there is none
+        return unlinked.load(std::memory_order_relaxed) ? kNoName : path;
+    }
+    static inline const std::string kNoName;
 
     // Guards `local` and the row's intent. Nothing waits while it is held; fork takes it.
     std::mutex mutex;

@@ -6,6 +6,7 @@ import math
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ends", "exit_code"]
 
+_FREE = not getattr(sys, "_is_gil_enabled", lambda: True)()  # threads run without the GIL
+_NAP = 100  # milliseconds
 _STATUS_WITHIN = 1.0  # seconds: a fork server sends it, or another thread is about to store it
 
 
@@ -98,7 +101,20 @@ class Ends:
                 for each in (*self._watched, *self._bells):
                     self._poll.register(each, select.POLLIN)
         milliseconds = None if timeout is None else math.ceil(timeout * 1000)
-        return [descriptor for descriptor, _ in self._poll.poll(milliseconds)]
+        return [descriptor for descriptor, _ in self._sleep(milliseconds)]
+
+    def _sleep(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        poll: select.poll = self._poll
+        if not _FREE:
+            return poll.poll(milliseconds)
+        # Answers are made in this thread, and dropped by others. Without the GIL, their memory is
+        # released when this thread runs.
+        until = math.inf if milliseconds is None else time.monotonic() * 1000 + milliseconds
+        while True:
+            left = until - time.monotonic() * 1000
+            found = poll.poll(max(0, min(left, _NAP)))
+            if found or left <= _NAP:
+                return found
 
     def send(self, process: Any, number: signal.Signals) -> None:
         """Send a signal to a process, unless it has ended."""
