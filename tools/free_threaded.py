@@ -117,7 +117,10 @@ def environment(python: Path, *, sanitized: bool) -> Path:
     shown = "import sys; print(*sys.version_info[:2], sep='.')"
     version = subprocess.check_output([own, "-c", shown], text=True).strip()
     run(own, "-m", "pip", "install", "-q", *NEEDED, HYPOTHESIS.get(version, "hypothesis~=6.170.0"))
-    options = [f"--config-settings=build-dir={venv}-build"]
+    options = [
+        f"--config-settings=build-dir={venv}-build",
+        "--config-settings=cmake.define.ONECOPY_FREE_THREADED=ON",
+    ]
     if sanitized:
         options += [
             "--config-settings=cmake.define.ONECOPY_SANITIZE=thread",

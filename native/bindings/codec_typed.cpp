@@ -85,13 +85,45 @@ PyObject* refuse(const TypeNode& node, PyObject* object, Refusal& why,
 
 // ---- the walk -----------------------------------------------------------------------------------
 
-// A list or dict that is checked and sent: a new reference. Without the GIL it is a copy, because
-// another thread could change what was checked.
-PyObject* own_copy(PyObject* object) noexcept {
-    if constexpr (!Stills::kCopies) return Py_NewRef(object);
-    return PyList_CheckExact(object) ? PyList_GetSlice(object, 0, PY_SSIZE_T_MAX)
-                                     : PyDict_Copy(object);
-}
+// Copies of the lists and dicts that are checked and sent. Without the GIL, another thread could
+// change what was checked. Each has one copy, because one object in two places arrives as one.
+#ifdef Py_GIL_DISABLED
+class Copies {
+  public:
+    Copies() = default;
+    Copies(const Copies&) = delete;
+    Copies& operator=(const Copies&) = delete;
+    ~Copies() {
+        for (const Pair& pair : all_) {
+            Py_DECREF(pair.original);
+            Py_DECREF(pair.copy);
+        }
+    }
+    // Borrowed; nullptr with an exception set.
+    PyObject* of(PyObject* object) noexcept {
+        for (const Pair& pair : all_) {
+            if (pair.original == object) return pair.copy;
+        }
+        PyObject* copy = PyList_CheckExact(object) ? PyList_GetSlice(object, 0, PY_SSIZE_T_MAX)
+                                                   : PyDict_Copy(object);
+        if (copy == nullptr) return nullptr;
+        if (all_.add({Py_NewRef(object), copy})) return copy;
+        Py_DECREF(object);
+        Py_DECREF(copy);
+        return nullptr;
+    }
+
+  private:
+    struct Pair {
+        PyObject *original, *copy;
+    };
+    Few<Pair, 4> all_;
+};
+#else
+struct Copies {
+    PyObject* of(PyObject* object) noexcept { return object; }
+};
+#endif
 
 // Both directions: an object is checked; a record, and a container with records, is built again.
 class Walk {
@@ -114,6 +146,7 @@ class Walk {
 
     Refusal& why_;
     bool sending_;
+    [[no_unique_address]] Copies copies_;
     npy_intp sizes_[kDimensionNames];  // of the named dimensions; 0: not met, else plus 1
     std::size_t names_ = 0;            // of them that are set
 };
@@ -201,16 +234,15 @@ PyObject* Walk::array(const TypeNode& node, PyObject* object) noexcept {
 
 PyObject* Walk::list(const TypeNode& node, PyObject* object) noexcept {
     if (!PyList_CheckExact(object)) return refuse(node, object, why_);
-    PyObject* result = own_copy(object);
-    if (result == nullptr) return nullptr;
-    object = result;
+    if (sending_ && (object = copies_.of(object)) == nullptr) return nullptr;
+    PyObject* result = Py_NewRef(object);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(object); ++i) {
         PyObject* item = Py_NewRef(PyList_GET_ITEM(object, i));
         PyObject* changed = change(node.children[0], item);
         if (changed == nullptr) why_.at(i);
         bool sound = changed != nullptr;
         if (sound && changed != item) {
-            if (result == object && !Stills::kCopies)
+            if (result == object)
                 Py_SETREF(result, PyList_GetSlice(object, 0, PyList_GET_SIZE(object)));
             // Takes the reference, also when it fails.
             sound = result != nullptr && PyList_SetItem(result, i, Py_NewRef(changed)) == 0;
@@ -259,9 +291,8 @@ PyObject* Walk::tuple(const TypeNode& node, PyObject* object) noexcept {
 
 PyObject* Walk::dict(const TypeNode& node, PyObject* object) noexcept {
     if (!PyDict_CheckExact(object)) return refuse(node, object, why_);
-    PyObject* result = own_copy(object);
-    if (result == nullptr) return nullptr;
-    object = result;
+    if (sending_ && (object = copies_.of(object)) == nullptr) return nullptr;
+    PyObject* result = Py_NewRef(object);
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(object, &at, &key, &value)) {
@@ -279,7 +310,7 @@ PyObject* Walk::dict(const TypeNode& node, PyObject* object) noexcept {
         }
         bool sound = changed != nullptr;
         if (sound && changed != value) {
-            if (result == object && !Stills::kCopies) Py_SETREF(result, PyDict_Copy(object));
+            if (result == object) Py_SETREF(result, PyDict_Copy(object));
             sound = result != nullptr && PyDict_SetItem(result, key, changed) == 0;
         }
         Py_XDECREF(same);

@@ -206,14 +206,3 @@ EXIT = """
 def test_an_end_with_threads_at_work():
     for _ in range(max(2, ROUNDS // 60)):
         assert run_program(EXIT) == (0, "")
-
-
-def test_the_module_is_declared():
-    # Importing it does not bring the GIL back.
-    program = """
-        import sys, sysconfig
-        before = getattr(sys, "_is_gil_enabled", lambda: True)()
-        import onecopy
-        assert getattr(sys, "_is_gil_enabled", lambda: True)() is before
-    """
-    assert run_program(program) == (0, "")

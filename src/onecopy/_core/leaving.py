@@ -51,9 +51,11 @@ def arrange() -> None:
     loaded it, multiprocessing did not start the process.
     """
     global _hooked  # noqa: PLW0603 - once per process, inherited along with the registration
-    util = sys.modules.get("multiprocessing.util")
-    if util is None or _hooked:
+    # Not `get`, which takes the lock of the dict in an interpreter without the GIL. In a forked
+    # child, a thread of the parent may have it for ever.
+    if _hooked or "multiprocessing.util" not in sys.modules:
         return
+    util = sys.modules["multiprocessing.util"]
     _hooked = True
     util.register_after_fork(_anchor, _register_finalizer)
     _register_finalizer(_anchor)
