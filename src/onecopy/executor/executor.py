@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import weakref
@@ -48,6 +49,9 @@ __all__ = ["Executor"]
 
 
 _EXTRA_CALLS = 1  # calls that lie ready beyond one for each worker; they cannot be cancelled
+
+
+_ENDS = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL}
 
 
 class Executor(futures.ProcessPoolExecutor):
@@ -312,7 +316,7 @@ class Executor(futures.ProcessPoolExecutor):
         self._force_shutdown(operation="kill")
 
     def _force_shutdown(self, operation: str) -> None:
-        if operation not in ("terminate", "kill"):
+        if operation not in _ENDS:
             raise ValueError(f"operation must be 'terminate' or 'kill', not {operation!r}")
         with self._shutdown_lock:  # a thread that starts a worker has it
             self._cancel_pending_futures = self._shutdown_thread = True
@@ -323,7 +327,7 @@ class Executor(futures.ProcessPoolExecutor):
         for process in processes.values():
             with suppress(ProcessLookupError, ValueError):  # ended, or closed
                 if process.is_alive():
-                    getattr(process, operation)()
+                    os.kill(process.pid, _ENDS[operation])  # not each kind of process has a method
 
     # -------------------------------------------------------------------------------- for users
 
