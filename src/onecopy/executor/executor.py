@@ -47,10 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor"]
 
-
 _EXTRA_CALLS = 1  # calls that lie ready beyond one for each worker; they cannot be cancelled
-
-
 _ENDS = {"terminate": signal.SIGTERM, "kill": signal.SIGKILL}
 
 
