@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "base/never_destroyed.hpp"
 #include "base/status.hpp"
 #include "layout/layout.hpp"
 #include "os/shared_file.hpp"
@@ -82,9 +83,9 @@ class Member final : public Liveness {
     std::string path;  // where the name is, or was; empty if there was none. It does not change.
     std::atomic<bool> unlinked{false};          // by this process
     const std::string& name() const noexcept {  // empty: there is none
-        return unlinked.load(std::memory_order_relaxed) ? kNoName : path;
+        return unlinked.load(std::memory_order_relaxed) ? kNoName.value : path;
     }
-    static inline const std::string kNoName;
+    static inline const NeverDestroyed<std::string> kNoName;
 
     // Guards `local` and the row's intent. Nothing waits while it is held; fork takes it.
     std::mutex mutex;
